@@ -1,0 +1,59 @@
+#include "base/error.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum status error_set(struct error *error, enum status status, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(error->text, sizeof error->text, format, args);
+    va_end(args);
+    error->status = status;
+    error->hint[0] = '\0';
+    return status;
+}
+
+enum status error_set_errno(struct error *error, enum status status, const char *format, ...)
+{
+    const char *reason = strerror(errno);
+    va_list args;
+    va_start(args, format);
+    int used = vsnprintf(error->text, sizeof error->text, format, args);
+    va_end(args);
+    if (used >= 0 && (size_t)used < sizeof error->text)
+        snprintf(error->text + used, sizeof error->text - (size_t)used, ": %s", reason);
+    error->status = status;
+    error->hint[0] = '\0';
+    return status;
+}
+
+enum status error_prefix(struct error *error, const char *format, ...)
+{
+    char text[sizeof error->text];
+    memcpy(text, error->text, sizeof text);
+
+    va_list args;
+    va_start(args, format);
+    int used = vsnprintf(error->text, sizeof error->text, format, args);
+    va_end(args);
+    if (used >= 0 && (size_t)used < sizeof error->text)
+        snprintf(error->text + used, sizeof error->text - (size_t)used, ": %s", text);
+    return error->status;
+}
+
+enum status error_hint(struct error *error, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(error->hint, sizeof error->hint, format, args);
+    va_end(args);
+    return error->status;
+}
+
+enum status error_memory(struct error *error, unsigned long long bytes, const char *what)
+{
+    return error_set(error, STATUS_SYSTEM, "cannot allocate %llu bytes for %s", bytes, what);
+}

@@ -1,0 +1,31 @@
+#include "kernels/kernels.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "kernels/cpu/cpu.h"
+#include "kernels/ref/ref.h"
+
+/* The one place where a backend is chosen. */
+static const struct {
+    const char *name;
+    enum status (*open)(struct kernels **k, int threads, struct error *error);
+} backends[] = {
+    {"ref", ref_open},
+    {"cpu", cpu_open},
+};
+
+enum status kernels_open(struct kernels **k, const char *device, int threads,
+                         struct error *error)
+{
+    for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++)
+        if (strcmp(device, backends[i].name) == 0)
+            return backends[i].open(k, threads, error);
+    return error_set(error, STATUS_USAGE, "unknown device '%s', expected ref or cpu", device);
+}
+
+void kernels_close(struct kernels *k)
+{
+    if (k != NULL)
+        k->close(k);
+}
