@@ -32,15 +32,17 @@ enum status error_set_errno(struct error *error, enum status status, const char 
 
 enum status error_prefix(struct error *error, const char *format, ...)
 {
-    char text[sizeof error->text];
-    memcpy(text, error->text, sizeof text);
-
+    struct error inner = *error;
     va_list args;
     va_start(args, format);
     int used = vsnprintf(error->text, sizeof error->text, format, args);
     va_end(args);
-    if (used >= 0 && (size_t)used < sizeof error->text)
-        snprintf(error->text + used, sizeof error->text - (size_t)used, ": %s", text);
+    if (used >= 0 && (size_t)used + 2 < sizeof error->text) {
+        memcpy(error->text + used, ": ", 2);
+        size_t room = sizeof error->text - (size_t)used - 3, length = strlen(inner.text);
+        memcpy(error->text + used + 2, inner.text, length < room ? length : room);
+        error->text[(size_t)used + 2 + (length < room ? length : room)] = '\0';
+    }
     return error->status;
 }
 

@@ -1,0 +1,31 @@
+/* describe.h - tensors and samples as text, for people and for jq. */
+#ifndef STREAM_DESCRIBE_H
+#define STREAM_DESCRIBE_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "stream/record.h"
+#include "stream/tensor.h"
+
+/* The range of a tensor's values, over as many tensors as were added. Zeroed: nothing yet. */
+struct value_range {
+    uint64_t count;     /* finite values */
+    uint64_t not_finite; /* NaN and infinities */
+    double low, high, sum;
+};
+
+/* Element i of a tensor as a double; exact but for 64-bit integers over 2^53. */
+double tensor_value(const struct tensor *tensor, size_t i);
+
+void value_range_add(struct value_range *range, const struct tensor *tensor);
+
+/* Writes a JSON string with its quotes; bytes that are not UTF-8 become \ufffd. */
+void describe_string(FILE *out, const char *text, size_t size);
+
+/* Writes sample i of a checked record as one line of JSON: an object with a member for each
+ * tensor. U8 ragged tensors that are text become strings, other values arrays of at most
+ * `most` numbers; what is longer becomes {"dtype":..,"shape":..}. */
+void describe_sample(FILE *out, const struct record *record, size_t i, size_t most);
+
+#endif
