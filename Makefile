@@ -7,6 +7,7 @@
 VARIANT ?= release
 PREFIX ?= /usr/local
 VERSION := 0.1.0
+COMMIT := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
 # ---- directories: release programs are in build/bin, the other variants beside it ----
 build := build$(if $(filter-out release,$(VARIANT)),/$(VARIANT))
@@ -17,7 +18,8 @@ warnings := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpo
             -Wwrite-strings -Wvla -Wundef
 variant_release := -O2 -g -fno-omit-frame-pointer
 variant_debug := -O0 -g3
-variant_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+variant_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
+                -fno-sanitize-recover=all
 variant_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 variant_flags := $(variant_$(VARIANT))
 ifeq ($(variant_flags),)
@@ -29,8 +31,9 @@ package_cflags := $(shell pkg-config --cflags $(packages) 2>/dev/null)
 package_libs := $(shell pkg-config --libs $(packages) 2>/dev/null)
 
 ours := -std=c11 -D_GNU_SOURCE -Icommon -I. $(warnings) $(variant_flags) -pthread -fopenmp \
-        -DCLIPIPE_VERSION='"$(VERSION)"' $(package_cflags)
+        $(package_cflags)
 libs := $(package_libs) -ldnnl -lm -pthread
+link = $(CC) $(variant_flags) -fopenmp $(CFLAGS) $(LDFLAGS)
 
 # ---- sources ----
 library_sources := $(wildcard common/*/*.c kernels/*.c kernels/*/*.c)
@@ -38,15 +41,35 @@ library_objects := $(library_sources:%.c=$(build)/obj/%.o)
 library := $(build)/libclipipe.a
 stages := $(patsubst stages/%.c,%,$(wildcard stages/*.c))
 programs := $(stages:%=$(bin)/%)
-test_sources := $(wildcard tests/unit/*.c tests/kernels/*.c)
-tests := $(test_sources:%.c=$(build)/%)
+manuals := $(wildcard stages/*.1)
 
-.PHONY: all clean help tests
+unit_tests := $(patsubst %.c,$(build)/%,$(wildcard tests/unit/*.c tests/kernels/*.c))
+script_tests := $(wildcard tests/stages/*.sh tests/faults/*.sh tests/pipelines/*.sh)
+long_tests := $(wildcard tests/long/*.sh)
+test_tools := $(build)/tests/stages/conform
+fuzz_sources := $(wildcard tests/fuzz/fuzz_*.c)
+fuzz_replays := $(fuzz_sources:tests/fuzz/%.c=$(build)/tests/fuzz/%)
+benches := $(patsubst %.c,$(build)/%,$(wildcard tests/bench/*.c))
+
+.PHONY: all check check-long bench fuzz lint install uninstall dist clean help
+.DELETE_ON_ERROR:
+.SECONDARY:
+
 all: $(programs)
 
+# ---- compiling and linking ----
 $(build)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ours) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(CC) $(ours) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# The version is compiled into one object, made again when the commit changes.
+$(build)/obj/common/frame/version.o: ours += -DCLIPIPE_VERSION='"$(VERSION)"' \
+                                             -DCLIPIPE_COMMIT='"$(COMMIT)"'
+$(build)/obj/common/frame/version.o: $(build)/commit
+$(build)/commit: FORCE
+	@mkdir -p $(@D)
+	@echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' > $@
+FORCE:
 
 $(library): $(library_objects)
 	@rm -f $@
@@ -54,15 +77,83 @@ $(library): $(library_objects)
 
 $(bin)/%: $(build)/obj/stages/%.o $(library)
 	@mkdir -p $(@D)
-	$(CC) $(variant_flags) -fopenmp $(LDFLAGS) -o $@ $^ $(libs)
+	$(link) -o $@ $^ $(libs)
 
-tests: $(tests)
 $(build)/tests/%: $(build)/obj/tests/%.o $(library)
 	@mkdir -p $(@D)
-	$(CC) $(variant_flags) -fopenmp $(LDFLAGS) -o $@ $^ $(libs)
+	$(link) -o $@ $^ $(libs)
+
+$(fuzz_replays): $(build)/tests/fuzz/%: $(build)/obj/tests/fuzz/%.o \
+                 $(build)/obj/tests/fuzz/replay.o $(library)
+	@mkdir -p $(@D)
+	$(link) -o $@ $^ $(libs)
+
+# ---- tests ----
+check: all $(unit_tests) $(test_tools) $(fuzz_replays)
+	@BUILD=$(build) sh tests/run.sh $(unit_tests) $(fuzz_replays) $(script_tests)
+
+check-long: all $(test_tools)
+	@BUILD=$(build) sh tests/run.sh $(long_tests)
+
+bench: all $(benches)
+	@BUILD=$(build) sh tests/bench/bench.sh
+
+# libFuzzer on every target in turn, FUZZ_SECONDS each; needs clang.
+FUZZ_SECONDS ?= 60
+fuzz: $(fuzz_sources:tests/fuzz/%.c=fuzz-%)
+fuzz-%: tests/fuzz/%.c
+	@mkdir -p build/fuzz/$*.corpus
+	clang -std=c11 -D_GNU_SOURCE -Icommon -I. -g -O1 -fsanitize=fuzzer,address,undefined \
+	    -DCLIPIPE_VERSION='"$(VERSION)"' $(package_cflags) -pthread \
+	    -o build/fuzz/$* $< $(wildcard common/base/*.c common/stream/*.c common/formats/*.c) \
+	    $(package_libs) -lm
+	build/fuzz/$* -max_total_time=$(FUZZ_SECONDS) -max_len=65536 build/fuzz/$*.corpus
+
+lint:
+	mandoc -T lint -W warning $(manuals)
+	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability \
+	    -D_GNU_SOURCE -Icommon -I. common kernels stages
+
+# ---- installing ----
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \
+	    $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/share/clipipe/models
+	install $(programs) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(manuals) $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 pipelines/models/*.json $(DESTDIR)$(PREFIX)/share/clipipe/models
+	install -m 644 $(library) $(DESTDIR)$(PREFIX)/lib
+	for layer in base stream formats frame; do \
+	    install -d $(DESTDIR)$(PREFIX)/include/clipipe/$$layer; \
+	    install -m 644 common/$$layer/*.h $(DESTDIR)$(PREFIX)/include/clipipe/$$layer; \
+	done
+	printf '%s\n' 'prefix=$(PREFIX)' 'Name: clipipe' \
+	    'Description: stages of a CLIP training pipeline' 'Version: $(VERSION)' \
+	    'Cflags: -I$${prefix}/include/clipipe' \
+	    'Libs: -L$${prefix}/lib -lclipipe $(libs)' \
+	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/clipipe.pc
+
+uninstall:
+	rm -f $(programs:$(bin)/%=$(DESTDIR)$(PREFIX)/bin/%) \
+	    $(manuals:stages/%=$(DESTDIR)$(PREFIX)/share/man/man1/%) \
+	    $(DESTDIR)$(PREFIX)/lib/libclipipe.a $(DESTDIR)$(PREFIX)/lib/pkgconfig/clipipe.pc
+	rm -rf $(DESTDIR)$(PREFIX)/include/clipipe $(DESTDIR)$(PREFIX)/share/clipipe
+
+dist:
+	@mkdir -p build
+	git archive --prefix=clipipe-$(VERSION)/ -o build/clipipe-$(VERSION).tar.gz HEAD
 
 clean:
 	rm -rf build
 
-.SECONDARY:
--include $(library_objects:.o=.d) $(test_sources:%.c=$(build)/obj/%.d) $(stages:%=$(build)/obj/stages/%.d)
+help:
+	@echo 'make                 the programs, in build/bin'
+	@echo 'make check           all tests, under five minutes'
+	@echo 'make check-long      the tests that take longer'
+	@echo 'make bench           the throughput of every stage and kernel'
+	@echo 'make fuzz            every fuzz target for FUZZ_SECONDS=60'
+	@echo 'make lint            manual pages and static analysis'
+	@echo 'make install         to PREFIX=/usr/local, below DESTDIR'
+	@echo 'make uninstall, dist, clean'
+	@echo 'VARIANT=asan or tsan or debug with any of them'
+
+-include $(shell find $(build)/obj -name '*.d' 2>/dev/null)

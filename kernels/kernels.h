@@ -14,8 +14,8 @@
  * Errors: operations return nothing. A backend that fails inside one (scratch memory, device)
  * remembers the first failure, and `check` reports it; ask once a step.
  *
- * Determinism: the same inputs and the same number of threads give the same bits. No
- * operation depends on the order in which threads finish.
+ * Determinism: the same inputs, device and number of threads give the same bits. No operation
+ * depends on the order in which threads finish. NaN in an input is never hidden.
  *
  * Threads: one caller at a time; the backend parallelises inside. */
 #ifndef KERNELS_H
@@ -143,12 +143,13 @@ struct kernels {
                                   size_t C);
 
     /* ---- pooling ----
-     * out[B,C] = in[B,T,C] at row[b]; the backward pass writes all of din, zeros elsewhere. */
+     * out[B,C] = in[B,T,C] at row[b], in [0,T); the backward pass writes all of din, zeros
+     * elsewhere. */
     void (*pick_token_forward)(struct kernels *k, float *out, const float *in,
                                const int32_t *row, size_t B, size_t T, size_t C);
     void (*pick_token_backward)(struct kernels *k, float *din, const float *dout,
                                 const int32_t *row, size_t B, size_t T, size_t C);
-    /* out[B,C] = mean of in[B,T,C] over tokens first..T-1; backward as above. */
+    /* out[B,C] = mean of in[B,T,C] over tokens first..T-1, first < T; backward as above. */
     void (*mean_tokens_forward)(struct kernels *k, float *out, const float *in, size_t B,
                                 size_t T, size_t C, size_t first);
     void (*mean_tokens_backward)(struct kernels *k, float *din, const float *dout, size_t B,
@@ -176,7 +177,7 @@ struct kernels {
                   const float *gradient, size_t n, const struct adamw *args);
     /* Sum of squares, in double and in a fixed order; waits for the result. */
     double (*sum_squares)(struct kernels *k, const float *in, size_t n);
-    /* value[n] = min(max(value, low), high) */
+    /* value[n] = min(max(value, low), high); NaN stays NaN. */
     void (*clamp)(struct kernels *k, float *value, size_t n, float low, float high);
 };
 

@@ -71,8 +71,10 @@ static void print_row(const struct row *row, bool stream)
             snprintf(shape + used, sizeof shape - used, "%s%zu", d > 0 ? "," : "",
                      row->tensor.shape[d]);
     }
+    size_t used = strlen(shape);
+    snprintf(shape + used, sizeof shape - used, "]");
     double mean = row->range.count > 0 ? row->range.sum / (double)row->range.count : 0;
-    printf("%-36s %-5s %-16s] %12" PRIu64 " %12.6g %12.6g %12.6g", row->tensor.name,
+    printf("%-36s %-5s %-17s %12" PRIu64 " %12.6g %12.6g %12.6g", row->tensor.name,
            dtype_name(row->tensor.dtype), shape, row->bytes, row->range.low, mean,
            row->range.high);
     if (row->range.not_finite > 0)

@@ -100,15 +100,30 @@ static void print_error(const struct stage *stage, const struct error *error)
         fprintf(stderr, "%s: hint: %s\n", stage->program->name, error->hint);
 }
 
-void stage_warn(const struct stage *stage, const char *format, ...)
+static void print_line(const struct stage *stage, const char *kind, const char *format,
+                       va_list args)
 {
     char text[600];
+    vsnprintf(text, sizeof text, format, args);
+    clear_progress(stage);
+    fprintf(stderr, "%s: %s%s\n", stage->program->name, kind, text);
+}
+
+void stage_warn(const struct stage *stage, const char *format, ...)
+{
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    print_line(stage, "warning: ", format, args);
     va_end(args);
-    clear_progress(stage);
-    fprintf(stderr, "%s: warning: %s\n", stage->program->name, text);
+}
+
+void stage_note(const struct stage *stage, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    if (!common.quiet)
+        print_line(stage, "", format, args);
+    va_end(args);
 }
 
 void stage_fail(struct stage *stage, const struct error *error)
@@ -189,6 +204,11 @@ static void keep_standard_descriptors(void)
             open("/dev/null", fd == 2 ? O_WRONLY : O_RDONLY);
 }
 
+const char *stage_provenance(const struct stage *stage)
+{
+    return stage->provenance;
+}
+
 void stage_begin(struct stage *stage, const struct program *program, int argc, char **argv)
 {
     struct error error;
@@ -206,7 +226,9 @@ void stage_begin(struct stage *stage, const struct program *program, int argc, c
             print_help(program);
         else
             version_print(program->name);
-        exit(fflush(stdout) == 0 && !ferror(stdout) ? STATUS_OK : STATUS_IO);
+        if (fflush(stdout) != 0 || ferror(stdout))
+            stage_fail(stage, (error_set_errno(&error, STATUS_IO, "standard output"), &error));
+        exit(STATUS_OK);
     }
     stage->operands = argv + first_operand;
     stage->operand_count = argc - first_operand;
@@ -319,20 +341,31 @@ static enum status update_metadata(struct stage *stage, const struct metadata *u
 
 /* ---- records ---- */
 
-bool stage_read(struct stage *stage, struct record *record)
+enum status stage_try_read(struct stage *stage, struct record *record, bool *more,
+                           struct error *error)
 {
-    struct error error;
-    bool end;
-    stage_check(stage, reader_next(stage->reader, record, &end, &error), &error);
-    if (!end && stage->samples_total == 0) {
+    bool end = true;
+    enum status status = reader_next(stage->reader, record, &end, error);
+    *more = !end;
+    if (status != STATUS_OK || end)
+        return status;
+    if (stage->samples_total == 0) {
         int64_t total;
         const char *text = stage_fact(stage, total_fact);
         if (text != NULL && number_parse_integer(text, &total) && total > 0)
             stage->samples_total = (uint64_t)total;
     }
-    if (!end && stage->writer == NULL)
+    if (stage->writer == NULL)
         stage_progress(stage, reader_stats(stage->reader).samples, stage->samples_total);
-    return !end;
+    return STATUS_OK;
+}
+
+bool stage_read(struct stage *stage, struct record *record)
+{
+    struct error error;
+    bool more;
+    stage_check(stage, stage_try_read(stage, record, &more, &error), &error);
+    return more;
 }
 
 void stage_write(struct stage *stage, const struct record *record)
@@ -413,7 +446,7 @@ int stage_finish(struct stage *stage)
     writer_close(stage->writer);
     stage->writer = NULL;
     if (fflush(stdout) != 0 || ferror(stdout) || close(STDOUT_FILENO) != 0)
-        stage_fail(stage, (error_set_errno(&error, STATUS_IO, "standard output: cannot write"),
+        stage_fail(stage, (error_set_errno(&error, STATUS_IO, "standard output"),
                            &error));
     reader_close(stage->reader);
     stage->reader = NULL;

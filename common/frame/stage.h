@@ -90,6 +90,11 @@ const char *stage_fact(const struct stage *stage, const char *key);
 /* The next record; false after END. Anything wrong with the stream is fatal. */
 bool stage_read(struct stage *stage, struct record *record);
 
+/* As stage_read, for a stage that has something to save first: gives the status back. *more is
+ * false after END. */
+enum status stage_try_read(struct stage *stage, struct record *record, bool *more,
+                           struct error *error);
+
 /* Writes a record with the upstream facts, this stage's own and its provenance. */
 void stage_write(struct stage *stage, const struct record *record);
 
@@ -102,6 +107,13 @@ void stage_check(struct stage *stage, enum status status, const struct error *er
 /* One line on stderr, "name: warning: ...". */
 void stage_warn(const struct stage *stage, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* One line on stderr, "name: ...", unless --quiet. */
+void stage_note(const struct stage *stage, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* "name version --option=value ...": what decides this program's output. */
+const char *stage_provenance(const struct stage *stage);
 
 /* Draws the progress line, at most twice a second, where it is wanted: stderr is a terminal
  * and stdout is not a pipe to a stage that draws its own. */

@@ -51,6 +51,11 @@ enum status reader_open(struct reader **out, int fd, const char *name, uint64_t 
     return STATUS_OK;
 }
 
+void reader_stop_on(struct reader *reader, int fd)
+{
+    reader->source.stop_fd = fd;
+}
+
 static enum status locate(struct reader *reader, struct error *error)
 {
     return error_prefix(error, "%s: record %" PRIu64 " at byte %" PRIu64, reader->name,

@@ -31,6 +31,9 @@ struct reader_stats {
 enum status reader_open(struct reader **reader, int fd, const char *name,
                         uint64_t record_limit, struct error *error);
 
+/* From now on reading ends with STATUS_RETRY as soon as `fd` is readable: a signalfd, say. */
+void reader_stop_on(struct reader *reader, int fd);
+
 /* The next record, checked (shapes, offsets, batch, checksum where there is one), or *end true
  * after END at the end of the file. The record's data is valid and writable until the next
  * call. Messages say which record, at which byte. */

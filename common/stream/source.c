@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@ void source_init(struct source *source, int fd)
 {
     memset(source, 0, offsetof(struct source, raw));
     source->fd = fd;
+    source->stop_fd = -1;
     source->at_boundary = 1;
     fcntl(fd, F_SETPIPE_SZ, 1 << 20);
 }
@@ -29,12 +31,24 @@ void source_mark_boundary(struct source *source)
     source->at_boundary = 1;
 }
 
+/* Waits until there is something to read; false if it is the word to stop. */
+static bool wait_readable(const struct source *source)
+{
+    struct pollfd ready[2] = {{.fd = source->fd, .events = POLLIN},
+                              {.fd = source->stop_fd, .events = POLLIN}};
+    while (poll(ready, 2, -1) < 0 && errno == EINTR)
+        ;
+    return ready[1].revents == 0;
+}
+
 /* One read(); 0 bytes at the end of the file. */
 static enum status read_some(struct source *source, void *data, size_t size, size_t *got,
                              struct error *error)
 {
     int64_t start = clock_now_ns();
     ssize_t count;
+    if (source->stop_fd >= 0 && !wait_readable(source))
+        return error_set(error, STATUS_RETRY, "stopped while reading");
     do
         count = read(source->fd, data, size);
     while (count < 0 && errno == EINTR);

@@ -12,6 +12,7 @@ enum { SOURCE_BUFFER_SIZE = 1 << 16 };
 
 struct source {
     int fd;
+    int stop_fd;        /* readable when reading is to stop; -1: none */
     ZSTD_DCtx *zstd;    /* NULL until the first compressed frame */
     int in_frame;       /* inside a zstd frame */
     int at_boundary;    /* where a zstd frame may begin */
@@ -21,12 +22,12 @@ struct source {
     uint8_t raw[SOURCE_BUFFER_SIZE];
 };
 
-/* The descriptor stays the caller's. The pipe is enlarged where that is allowed. */
+/* The descriptors stay the caller's. The pipe is enlarged where that is allowed. */
 void source_init(struct source *source, int fd);
 void source_free(struct source *source);
 
 /* Fills data[0..size) unless the stream ends before; *got says how much there is.
- * STATUS_IO where read fails, STATUS_DATA for a damaged zstd frame. A frame that stops in the
+ * STATUS_IO where read fails, STATUS_RETRY when stop_fd becomes readable, STATUS_DATA for a damaged zstd frame. A frame that stops in the
  * middle is an early end, not an error: *got is short. */
 enum status source_read(struct source *source, void *data, size_t size, size_t *got,
                         struct error *error);

@@ -1,0 +1,356 @@
+/* bench_kernels [THREADS [MILLISECONDS [noref]]] - time of each operation of the cpu backend, as
+ * rows of a Markdown table on stdout: what a call takes, what rate that is, and how many times
+ * faster it is than the reference (timed once, on an eighth of the batch).
+ *
+ * A time is the least of several runs: on a machine that others use too, the mean says how
+ * busy they were. The first line is the most memory that a loss of B = 16384 took beyond its
+ * arguments, against the size of B x B logits. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "base/number.h"
+#include "base/rng.h"
+#include "kernels/kernels.h"
+
+static struct kernels *cpu, *ref;
+static int64_t milliseconds = 100;
+static bool with_ref = true;
+static struct rng rng;
+
+/* One set of arrays large enough for every shape. x, z, w, gamma are only read, so that values
+ * stay of their size however often an operation runs; y, u, t, sums are written. */
+static float *x, *z, *w, *gamma_values, *y, *u, *t, *sums, *statistics;
+static uint8_t *bytes;
+static int32_t *integers;
+
+struct shape {
+    size_t B, T, C, H;
+};
+
+typedef void operation(struct kernels *k, const struct shape *s);
+
+static double seconds_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static double seconds_per_call(struct kernels *k, operation *run, const struct shape *s,
+                               double budget)
+{
+    double best = INFINITY;
+    const double start = seconds_now();
+    do {
+        const double before = seconds_now();
+        run(k, s);
+        best = fmin(best, seconds_now() - before);
+    } while (seconds_now() - start < budget);
+    return best;
+}
+
+/* ---- the operations; work is in GFLOP, traffic in GB ---- */
+
+static void run_matmul_nt(struct kernels *k, const struct shape *s)
+{
+    k->matmul(k, &(struct matmul){.rows = s->B * s->T, .columns = 4 * s->C, .inner = s->C,
+                                  .a = x, .b = w, .b_transposed = true, .bias = gamma_values,
+                                  .out = y});
+}
+
+static void run_matmul_nn(struct kernels *k, const struct shape *s)
+{
+    k->matmul(k, &(struct matmul){.rows = s->B * s->T, .columns = s->C, .inner = 4 * s->C,
+                                  .a = x, .b = w, .out = y});
+}
+
+static void run_matmul_tn(struct kernels *k, const struct shape *s)
+{
+    k->matmul(k, &(struct matmul){.rows = 4 * s->C, .columns = s->C, .inner = s->B * s->T,
+                                  .a = x, .a_transposed = true, .b = z, .out = t,
+                                  .accumulate = true});
+}
+
+static void run_sum_rows(struct kernels *k, const struct shape *s)
+{
+    k->sum_rows(k, sums, x, s->B * s->T, s->C);
+}
+
+static void run_add(struct kernels *k, const struct shape *s)
+{
+    k->add(k, y, x, z, s->B * s->T * s->C);
+}
+
+static void run_gelu(struct kernels *k, const struct shape *s)
+{
+    k->activation_forward(k, y, x, s->B * s->T * 4 * s->C, ACTIVATION_GELU);
+}
+
+static void run_gelu_backward(struct kernels *k, const struct shape *s)
+{
+    k->activation_backward(k, y, z, x, s->B * s->T * 4 * s->C, ACTIVATION_GELU);
+}
+
+static void run_gelu_tanh(struct kernels *k, const struct shape *s)
+{
+    k->activation_forward(k, y, x, s->B * s->T * 4 * s->C, ACTIVATION_GELU_TANH);
+}
+
+static void run_quick_gelu(struct kernels *k, const struct shape *s)
+{
+    k->activation_forward(k, y, x, s->B * s->T * 4 * s->C, ACTIVATION_QUICK_GELU);
+}
+
+static void run_norm(struct kernels *k, const struct shape *s)
+{
+    k->residual_norm_forward(k, u, y, statistics, statistics + s->B * s->T, x, z, gamma_values,
+                             gamma_values, s->B * s->T, s->C, 1e-5f);
+}
+
+static void run_norm_backward(struct kernels *k, const struct shape *s)
+{
+    k->norm_backward(k, t, sums, sums + 4096, z, u, statistics,
+                     statistics + s->B * s->T, gamma_values, s->B * s->T, s->C);
+}
+
+static void run_attention(struct kernels *k, const struct shape *s)
+{
+    k->attention_forward(k, y, statistics, x,
+                         &(struct attention){s->B, s->T, s->H, s->C / s->H, false});
+}
+
+static void run_attention_causal(struct kernels *k, const struct shape *s)
+{
+    k->attention_forward(k, t, sums, x,
+                         &(struct attention){s->B, s->T, s->H, s->C / s->H, true});
+}
+
+static void run_attention_backward(struct kernels *k, const struct shape *s)
+{
+    k->attention_backward(k, t, z, x, y, statistics,
+                          &(struct attention){s->B, s->T, s->H, s->C / s->H, false});
+}
+
+static void run_unpack(struct kernels *k, const struct shape *s)
+{
+    const float mean[3] = {0.48f, 0.46f, 0.41f}, std[3] = {0.27f, 0.26f, 0.28f};
+    k->unpack_patches(k, y, bytes, s->B * s->T, 8, mean, std);
+}
+
+static void run_embed_patches(struct kernels *k, const struct shape *s)
+{
+    k->embed_patches_forward(k, y, x, integers, gamma_values, z, s->B, s->T, s->C);
+}
+
+static void run_embed_patches_backward(struct kernels *k, const struct shape *s)
+{
+    k->embed_patches_backward(k, y, sums, t, x, integers, s->B, s->T, s->C);
+}
+
+static void run_embed_tokens(struct kernels *k, const struct shape *s)
+{
+    k->embed_tokens_forward(k, y, integers, w, z, s->B, s->T, s->C);
+}
+
+static void run_embed_tokens_backward(struct kernels *k, const struct shape *s)
+{
+    k->embed_tokens_backward(k, t, u, x, integers, s->B, s->T, s->C);
+}
+
+static void run_mean_tokens(struct kernels *k, const struct shape *s)
+{
+    k->mean_tokens_forward(k, y, x, s->B, s->T, s->C, 1);
+}
+
+static void run_normalize(struct kernels *k, const struct shape *s)
+{
+    k->normalize_forward(k, y, statistics, x, s->B, s->C);
+}
+
+static void run_normalize_backward(struct kernels *k, const struct shape *s)
+{
+    k->normalize_backward(k, t, z, y, statistics, s->B, s->C);
+}
+
+/* C stands for E. Rows need not be of unit length to be timed, with a small scale. */
+static void run_loss(struct kernels *k, const struct shape *s)
+{
+    statistics[0] = 0;
+    k->contrastive_loss(k, statistics + 1, y, t, statistics + 2, x, z, statistics, s->B, s->C);
+}
+
+static void run_adamw(struct kernels *k, const struct shape *s)
+{
+    const struct adamw args = {1e-4f, 0.9f, 0.98f, 1e-6f, 0.2f, 1, 10};
+    k->adamw(k, y, u, t, z, s->B * s->T * s->C, &args);
+    k->clamp(k, t, s->B * s->T * s->C, 0, 1);
+}
+
+static void run_sum_squares(struct kernels *k, const struct shape *s)
+{
+    statistics[0] = (float)k->sum_squares(k, x, s->B * s->T * s->C);
+}
+
+/* ---- the table ---- */
+
+enum size_of { TOKENS, HIDDEN, PRODUCTS, SCORES, LOGITS, PIXELS, SAMPLES };
+
+static double size_of(enum size_of what, const struct shape *s)
+{
+    const double tokens = (double)s->B * (double)s->T, C = (double)s->C, B = (double)s->B;
+    switch (what) {
+    case TOKENS:
+        return tokens * C;
+    case HIDDEN:
+        return tokens * 4 * C;
+    case PRODUCTS:
+        return tokens * 4 * C * C;
+    case SCORES:
+        return tokens * (double)s->T * C;
+    case LOGITS:
+        return B * B * C;
+    case PIXELS:
+        return tokens * 8 * 8 * 3;
+    case SAMPLES:
+        return B * C;
+    }
+    return 0;
+}
+
+/* `per_value` floating-point operations, or bytes of memory traffic, for each of `size`. */
+static const struct row {
+    const char *name;
+    operation *run;
+    enum size_of size;
+    double per_value;
+    bool flops;
+} rows[] = {
+    {"matmul x W^T + b", run_matmul_nt, PRODUCTS, 2, true},
+    {"matmul dy W", run_matmul_nn, PRODUCTS, 2, true},
+    {"matmul += dy^T x", run_matmul_tn, PRODUCTS, 2, true},
+    {"sum_rows", run_sum_rows, TOKENS, 4, false},
+    {"add", run_add, TOKENS, 12, false},
+    {"gelu", run_gelu, HIDDEN, 8, false},
+    {"gelu backward", run_gelu_backward, HIDDEN, 12, false},
+    {"gelu tanh", run_gelu_tanh, HIDDEN, 8, false},
+    {"quick gelu", run_quick_gelu, HIDDEN, 8, false},
+    {"residual + norm", run_norm, TOKENS, 16, false},
+    {"norm backward", run_norm_backward, TOKENS, 16, false},
+    {"attention", run_attention, SCORES, 4, true},
+    {"attention causal", run_attention_causal, SCORES, 4, true},
+    {"attention backward", run_attention_backward, SCORES, 10, true},
+    {"unpack_patches P=8", run_unpack, PIXELS, 5, false},
+    {"embed_patches", run_embed_patches, TOKENS, 8, false},
+    {"embed_patches backward", run_embed_patches_backward, TOKENS, 8, false},
+    {"embed_tokens", run_embed_tokens, TOKENS, 8, false},
+    {"embed_tokens backward", run_embed_tokens_backward, TOKENS, 8, false},
+    {"mean_tokens", run_mean_tokens, TOKENS, 4, false},
+    {"normalize", run_normalize, SAMPLES, 8, false},
+    {"normalize backward", run_normalize_backward, SAMPLES, 12, false},
+    {"adamw + clamp", run_adamw, TOKENS, 36, false},
+    {"sum_squares", run_sum_squares, TOKENS, 4, false},
+};
+
+static const struct row loss_row = {"contrastive_loss", run_loss, LOGITS, 8, true};
+
+static void print_row(const struct row *row, const struct shape *s)
+{
+    const double budget = (double)milliseconds * 1e-3;
+    const double seconds = seconds_per_call(cpu, row->run, s, budget);
+    const double rate = size_of(row->size, s) * row->per_value / seconds * 1e-9;
+    printf("| %-22s | %4zu %3zu %4zu | %11.0f | %7.1f %-7s |", row->name, s->B, s->T, s->C,
+           seconds * 1e9, rate, row->flops ? "GFLOP/s" : "GB/s");
+    if (with_ref) {
+        struct shape small = *s;
+        small.B = s->B / 8;
+        const double share = size_of(row->size, &small) / size_of(row->size, s);
+        printf(" %7.1f |\n", seconds_per_call(ref, row->run, &small, 0) / share / seconds);
+    } else {
+        printf("       - |\n");
+    }
+    fflush(stdout);
+}
+
+static long peak_kilobytes(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss;
+}
+
+/* Comes first, before the peak has other causes. */
+static void print_loss_memory(void)
+{
+    const size_t B = 16384;
+    const long before = peak_kilobytes();
+    run_loss(cpu, &(struct shape){.B = B, .T = 1, .C = 128});
+    printf("contrastive_loss, B = %zu: %ld KiB more at the peak; the logits would be %zu KiB\n\n",
+           B, peak_kilobytes() - before, B * B * sizeof(float) / 1024);
+}
+
+static float *normal_values(size_t n)
+{
+    float *values = cpu->allocate(cpu, n * sizeof *values);
+    if (values == NULL) {
+        fprintf(stderr, "bench_kernels: no memory for %zu values\n", n);
+        exit(71);
+    }
+    for (size_t i = 0; i < n; i++)
+        values[i] = (float)(0.1 * rng_normal(&rng));
+    return values;
+}
+
+static void make_data(void)
+{
+    const size_t most = (size_t)128 * 65 * 4 * 384;
+    rng_init(&rng, 1, 0, 0, RNG_TEST);
+    x = normal_values(most);
+    z = normal_values(most);
+    w = normal_values(most);
+    y = normal_values(most);
+    u = normal_values(most);
+    t = normal_values(most);
+    cpu->zero(cpu, t, most * sizeof *t); /* also AdamW's second moment, which is not negative */
+    gamma_values = normal_values(4096);
+    sums = normal_values(128 * 65 * 8);
+    statistics = normal_values(2 * 128 * 65 * 8);
+    bytes = (uint8_t *)normal_values(most / 4);
+    integers = (int32_t *)normal_values(128 * 65);
+    for (size_t i = 0; i < (size_t)128 * 65; i++) /* positions of T patches, or tokens */
+        integers[i] = (int32_t)(i % 65);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct shape shapes[] = {
+        {128, 17, 128, 4}, {128, 65, 128, 4}, {128, 17, 384, 6}, {128, 65, 384, 6},
+    };
+    struct error error;
+    int64_t threads = 0;
+    if ((argc > 1 && !number_parse_integer(argv[1], &threads)) ||
+        (argc > 2 && !number_parse_integer(argv[2], &milliseconds)) || argc > 4) {
+        fprintf(stderr, "usage: bench_kernels [THREADS [MILLISECONDS [noref]]]\n");
+        return 64;
+    }
+    with_ref = argc < 4;
+    if (kernels_open(&cpu, "cpu", (int)threads, &error) != STATUS_OK ||
+        kernels_open(&ref, "ref", 0, &error) != STATUS_OK) {
+        fprintf(stderr, "bench_kernels: %s\n", error.text);
+        return error.status;
+    }
+    make_data();
+    print_loss_memory();
+    printf("| operation              |    B   T    C |     ns/call |            rate | x ref   |\n"
+           "| ---------------------- | ------------ | ----------- | --------------- | ------- |\n");
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++)
+            print_row(&rows[r], &shapes[i]);
+    print_row(&loss_row, &(struct shape){.B = 1024, .T = 1, .C = 128});
+
+    kernels_close(cpu);
+    kernels_close(ref);
+    return 0;
+}
