@@ -57,7 +57,9 @@ struct attention {
 /* AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019):
  *   g = gradient_scale * gradient
  *   m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
- *   p = p - lr weight_decay p;  p = p - lr (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps) */
+ *   p = p - lr weight_decay p
+ *   p = p - lr (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps)
+ * A backend may make 0 of |m| below 1e-30 and v below 1e-36, which move nothing. */
 struct adamw {
     float lr, beta1, beta2, eps, weight_decay;
     float gradient_scale; /* 1, or less where the gradient's norm is clipped */

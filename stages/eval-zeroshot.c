@@ -13,6 +13,7 @@
 
 #include "base/io.h"
 #include "frame/stage.h"
+#include "frame/waiting.h"
 #include "model/batch.h"
 #include "model/checkpoint.h"
 #include "model/zeroshot.h"
@@ -314,6 +315,7 @@ int main(int argc, char **argv)
     struct error error;
     static struct evaluation evaluation;
 
+    waiting_be_passive(argv);
     stage_begin(&stage, &program, argc, argv);
     evaluation.stage = &stage;
     load_dataset(&evaluation);

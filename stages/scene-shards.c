@@ -29,8 +29,8 @@ static struct {
 } options = {.test_count = 1024, .side = 64, .shard_size = 10000};
 
 static struct option_spec option_table[] = {
-    {.name = "count", .letter = 'n', .argument = "N", .help = "training scenes", .required = true,
-     OPTION_INTEGER(&options.count, 1, 10000000)},
+    {.name = "count", .letter = 'n', .argument = "N", .help = "training scenes",
+     .required = true, OPTION_INTEGER(&options.count, 1, 10000000)},
     {.name = "out", .letter = 'o', .argument = "DIR", .help = "directory to write to",
      .required = true, OPTION_TEXT(&options.out)},
     {.name = "test-count", .argument = "N", .help = "test scenes",
@@ -146,8 +146,10 @@ static const char *out_path(struct stage *stage, char path[PATH_MAX], const char
 {
     struct error error;
     if (snprintf(path, PATH_MAX, "%s/%s", options.out, name) >= PATH_MAX)
-        stage_fail(stage, (error_set(&error, STATUS_USAGE, "--out %.60s...: path is too long",
-                                     options.out), &error));
+        stage_check(stage,
+                    error_set(&error, STATUS_USAGE, "--out %.60s...: path is too long",
+                              options.out),
+                    &error);
     return path;
 }
 
@@ -155,8 +157,9 @@ static void make_directory(struct stage *stage, const char *path)
 {
     struct error error;
     if (mkdir(path, 0777) != 0 && errno != EEXIST)
-        stage_fail(stage, (error_set_errno(&error, STATUS_IO, "cannot create directory %s", path),
-                           &error));
+        stage_check(stage,
+                    error_set_errno(&error, STATUS_IO, "cannot create directory %s", path),
+                    &error);
 }
 
 static void write_text(struct stage *stage, const char *name, const char *text)
@@ -180,8 +183,8 @@ static void write_split(struct stage *stage, struct pool *pool, struct chunk *ch
     for (uint64_t begin = 0; begin < count; begin += shard_size, shards++) {
         uint64_t end = count - begin < shard_size ? count : begin + shard_size;
         snprintf(text, sizeof text, "%s/%" PRIu64 ".tar.zst", name, shards);
-        stage_check(stage, write_shard(stage, pool, chunk, out_path(stage, path, text), begin, end,
-                                       &error), &error);
+        out_path(stage, path, text);
+        stage_check(stage, write_shard(stage, pool, chunk, path, begin, end, &error), &error);
     }
     char number[24];
     snprintf(text, sizeof text, "%s/nshards.txt", name);
@@ -234,7 +237,7 @@ int main(int argc, char **argv)
     size_t bytes = (size_t)pool_threads(pool) * (size_t)(options.side * options.side) * 3;
     chunk.pixels = malloc(bytes);
     if (chunk.pixels == NULL)
-        stage_fail(&stage, (error_memory(&error, bytes, "pictures"), &error));
+        stage_check(&stage, error_memory(&error, bytes, "pictures"), &error);
 
     make_directory(&stage, options.out);
     write_descriptions(&stage);

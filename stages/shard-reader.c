@@ -63,7 +63,8 @@ static const struct program program = {
     .name = "shard-reader",
     .purpose = "Reads webdataset shards into a stream of samples.",
     .operands = "SHARD...",
-    .example = "shard-reader 'laion/{00000..41455}.tar' --shuffle --epochs 0 --limit 128000000 | ...",
+    .example =
+        "shard-reader 'laion/{00000..41455}.tar' --shuffle --epochs 0 --limit 128000000 | ...",
     .streams = STAGE_WRITES,
     .options = option_table,
     .option_count = sizeof option_table / sizeof option_table[0],
@@ -116,11 +117,11 @@ struct run {
     struct shard_list shards;
     struct sample_reader *reader;
     struct judge judge;
-    bool started;       /* in the middle, by --start */
+    bool started; /* in the middle, by --start */
     int64_t first_epoch;
-    uint64_t seen, good; /* by this process */
-    int64_t turn;       /* whose the next good sample is */
-    int64_t emitted;    /* samples written since the run's beginning */
+    uint64_t seen, good;  /* by this process */
+    int64_t turn;         /* whose the next good sample is */
+    int64_t emitted;      /* samples written since the run's beginning */
     char extensions[160]; /* seen while no sample was good, for the hint */
     uint64_t damaged;     /* shards, part of `seen` */
     struct error damage;  /* of the first of them */
@@ -175,8 +176,8 @@ _Noreturn static void fail_without_good(struct run *run)
     struct error error;
     if (run->damaged > 0 && run->damaged == run->seen)
         stage_fail(run->stage, &run->damage);
-    error_set(&error, STATUS_DATA, "none of %" PRIu64 " samples in %zu shards is good", run->seen,
-              run->shards.count);
+    error_set(&error, STATUS_DATA, "none of %" PRIu64 " samples in %zu shards is good",
+              run->seen, run->shards.count);
     if (run->extensions[0] != '\0')
         error_hint(&error, "found%s; --image-key is %s, --text-key is %s", run->extensions,
                    options.keys[SHARD_IMAGE], options.keys[SHARD_TEXT]);
@@ -209,7 +210,8 @@ static bool next_good(struct run *run, const struct shard_sample **sample,
 {
     struct error error;
     for (;;) {
-        stage_check(run->stage, sample_reader_next(run->reader, sample, position, &error), &error);
+        stage_check(run->stage, sample_reader_next(run->reader, sample, position, &error),
+                    &error);
         if (*sample == NULL)
             return false;
         /* For ever over nothing: a whole epoch has gone by. */
@@ -270,13 +272,14 @@ static enum status batch_append(struct batch *batch, const struct shard_sample *
                                 struct error *error)
 {
     size_t at = batch->count;
-    enum status status = append_ragged(&batch->key, batch->key_offsets, at, &sample->key, error);
+    enum status status = append_ragged(&batch->key, batch->key_offsets, at, &sample->key,
+                                       error);
     if (status == STATUS_OK)
         status = append_ragged(&batch->image, batch->image_offsets, at,
                                &sample->fields[SHARD_IMAGE], error);
     if (status == STATUS_OK)
-        status = append_ragged(&batch->text, batch->text_offsets, at, &sample->fields[SHARD_TEXT],
-                               error);
+        status = append_ragged(&batch->text, batch->text_offsets, at,
+                               &sample->fields[SHARD_TEXT], error);
     batch->labels[at] = label;
     batch->positions[3 * at] = position.epoch;
     batch->positions[3 * at + 1] = position.shard;
@@ -288,8 +291,8 @@ static enum status batch_append(struct batch *batch, const struct shard_sample *
 static enum status put_ragged(struct record *record, const char *name, struct buffer *data,
                               int64_t *offsets, size_t count, struct error *error)
 {
-    return record_put_ragged(record, name, DTYPE_U8, data->data, (size_t)offsets[count], offsets,
-                             count, error);
+    return record_put_ragged(record, name, DTYPE_U8, data->data, (size_t)offsets[count],
+                             offsets, count, error);
 }
 
 /* Writes the complete samples and begins a new record. */
@@ -301,7 +304,8 @@ static void write_batch(struct run *run, struct batch *batch)
     size_t count = batch->complete;
     const size_t shape[] = {count, 3};
 
-    enum status status = put_ragged(&record, "key", &batch->key, batch->key_offsets, count, &error);
+    enum status status = put_ragged(&record, "key", &batch->key, batch->key_offsets, count,
+                                    &error);
     if (status == STATUS_OK && extensions_of(SHARD_IMAGE) != NULL)
         status = put_ragged(&record, "image_bytes", &batch->image, batch->image_offsets, count,
                             &error);
@@ -390,7 +394,8 @@ static int64_t count_good(struct run *run, int64_t epoch, const struct sample_po
     counting.first_epoch = epoch;
     counting.epochs = epoch + 1;
     counting.shard.presence_only[SHARD_IMAGE] = true;
-    stage_check(run->stage, sample_reader_open(&reader, &run->shards, &counting, &error), &error);
+    stage_check(run->stage, sample_reader_open(&reader, &run->shards, &counting, &error),
+                &error);
 
     int64_t good = 0;
     for (;;) {
@@ -414,13 +419,15 @@ static void count_emitted(struct run *run, struct sample_position last)
     struct error error;
     int64_t before = last.epoch > 0 ? count_good(run, 0, NULL) : 0;
     if (__builtin_mul_overflow(before, last.epoch, &before)) {
-        error_set(&error, STATUS_DATA, "position: epoch %" PRId64 " is out of range", last.epoch);
+        error_set(&error, STATUS_DATA, "position: epoch %" PRId64 " is out of range",
+                  last.epoch);
         stage_fail(run->stage, &error);
     }
     before += count_good(run, last.epoch, &last);
     if (before == 0 || (before - 1) % options.world != options.rank) {
-        error_set(&error, STATUS_DATA, "position %" PRId64 ",%" PRId64 ",%" PRId64 " is not one of "
-                  "rank %" PRId64, last.epoch, last.shard, last.index, options.rank);
+        error_set(&error, STATUS_DATA,
+                  "position %" PRId64 ",%" PRId64 ",%" PRId64 " is not one of rank %" PRId64,
+                  last.epoch, last.shard, last.index, options.rank);
         stage_fail(run->stage, &error);
     }
     run->emitted = (before - 1) / options.world + 1;
@@ -438,8 +445,8 @@ static void check_options(struct stage *stage, const struct run *run)
     else if (from_stdin && (run->shards.count > 1 || options.epochs != 1))
         error_set(&error, STATUS_USAGE, "standard input can be read once, as the only shard");
     else if (from_stdin && options.start != NULL && options.limit != 0)
-        error_set(&error, STATUS_USAGE, "--start with --limit reads shards twice, which standard "
-                                        "input does not allow");
+        error_set(&error, STATUS_USAGE,
+                  "--start with --limit reads shards twice, standard input can be read once");
     stage_check(stage, error.status, &error);
 }
 
@@ -457,7 +464,8 @@ static void open_run(struct run *run, struct stage *stage)
         stage_set_fact_number(stage, "samples.total", options.limit);
 
     struct sample_reader_options settings = reader_options(run);
-    stage_check(stage, sample_reader_open(&run->reader, &run->shards, &settings, &error), &error);
+    stage_check(stage, sample_reader_open(&run->reader, &run->shards, &settings, &error),
+                &error);
     if (!find_start(run, &position))
         return;
     if (options.limit != 0)

@@ -123,11 +123,11 @@ static enum status gather(struct work *work, size_t chunk_count, struct error *e
         const struct chunk *chunk = &chunks[i];
         if (chunk->size == 0)
             continue;
-        enum status status = buffer_append(&work->tokens, chunk->lane->tokens.data + chunk->start,
-                                           chunk->size, error);
+        const uint8_t *tokens = chunk->lane->tokens.data + chunk->start;
+        const uint8_t *words = chunk->lane->words.data + chunk->start;
+        enum status status = buffer_append(&work->tokens, tokens, chunk->size, error);
         if (status == STATUS_OK)
-            status = buffer_append(&work->words, chunk->lane->words.data + chunk->start,
-                                   chunk->size, error);
+            status = buffer_append(&work->words, words, chunk->size, error);
         if (status != STATUS_OK)
             return status;
     }
@@ -181,7 +181,8 @@ static void set_facts(struct stage *stage, const struct bpe *bpe, const struct b
     char checksum[9];
     char *path = realpath(options.vocab, NULL);
     if (path == NULL)
-        stage_fail(stage, (error_set_errno(&error, STATUS_NO_INPUT, "%s", options.vocab), &error));
+        stage_fail(stage, (error_set_errno(&error, STATUS_NO_INPUT, "cannot open %s",
+                                           options.vocab), &error));
     snprintf(checksum, sizeof checksum, "%08" PRIx32, crc32c(0, file->data, file->size));
     stage_set_fact(stage, "tokenizer.type", "clip");
     stage_set_fact(stage, "tokenizer.path", path);
@@ -266,8 +267,8 @@ static void write_vocabulary(struct stage *stage, struct learning *learning)
     struct buffer text = {0}, packed = {0};
     const struct bpe_learner_stats stats = bpe_learner_stats(learning->learner);
     size_t merges;
-    enum status status = bpe_learner_finish(learning->learner, (int)options.learn, &text, &merges,
-                                            &error);
+    enum status status =
+        bpe_learner_finish(learning->learner, (int)options.learn, &text, &merges, &error);
     if (status == STATUS_OK)
         status = bpe_pack(text.data, text.size, &packed, &error);
     if (status == STATUS_OK && io_write_all(STDOUT_FILENO, packed.data, packed.size) < 0)

@@ -23,6 +23,7 @@
 #include "base/io.h"
 #include "base/number.h"
 #include "frame/stage.h"
+#include "frame/waiting.h"
 #include "model/batch.h"
 #include "model/checkpoint.h"
 #include "model/schedule.h"
@@ -563,6 +564,7 @@ int main(int argc, char **argv)
     struct stage stage;
     struct run run = {.stage = &stage};
 
+    waiting_be_passive(argv);
     stage_begin(&stage, &program, argc, argv);
     run.signal_fd = open_signals(&stage);
     begin(&run);

@@ -27,7 +27,7 @@ struct sample_reader {
     size_t place;
     struct shard_reader *shard; /* open at `place`, or NULL */
     bool epoch_has_samples;
-    bool finished;              /* nothing is left to read */
+    bool finished; /* nothing is left to read */
     struct window windows[2];
     int current;                /* the window whose samples leave */
     struct shard_sample *given; /* to the caller, by the last call */
@@ -252,9 +252,11 @@ static enum status start_shuffled(struct sample_reader *reader, struct sample_po
         uint64_t number = (uint64_t)last.index;
         for (size_t i = 0; i < last_place; i++)
             number += (uint64_t)counts[i];
-        struct sample_window window = sample_order_find(&reader->options.order, last.epoch, number);
+        struct sample_window window = sample_order_find(&reader->options.order, last.epoch,
+                                                        number);
         uint64_t skip = window.begin;
-        for (; reader->place < last_place && skip >= (uint64_t)counts[reader->place]; reader->place++)
+        for (; reader->place < last_place && skip >= (uint64_t)counts[reader->place];
+             reader->place++)
             skip -= (uint64_t)counts[reader->place];
         reader->window_number = window.number;
         status = skip_samples(reader, (int64_t)skip, last, error);
@@ -297,7 +299,8 @@ enum status sample_reader_open(struct sample_reader **out, const struct shard_li
     reader->shard_order = calloc(shards->count, sizeof *reader->shard_order);
     enum status status = STATUS_OK;
     if (reader->shard_order == NULL)
-        status = error_memory(error, shards->count * sizeof *reader->shard_order, "a shard order");
+        status = error_memory(error, shards->count * sizeof *reader->shard_order,
+                              "a shard order");
     uint32_t capacity = options->order.shuffle ? options->order.window : 1;
     for (int i = 0; i < 2 && status == STATUS_OK; i++)
         status = window_reserve(&reader->windows[i], capacity, error);

@@ -93,8 +93,8 @@ static bool inside_line(double x, double y)
 struct shape {
     const char *name;
     inside_shape *inside;
-    double turn;        /* may be turned by this much either way and is still itself, degrees */
-    double mark_x;      /* a point well inside is (mark_x, 0) */
+    double turn;   /* may be turned by this much either way and is still itself, degrees */
+    double mark_x; /* a point well inside is (mark_x, 0) */
 };
 
 static const struct shape shapes[SCENE_SHAPES] = {
@@ -110,6 +110,11 @@ struct canvas {
     uint8_t *pixels; /* [side,side,3] */
     int side;
 };
+
+static uint8_t *pixel_at(const struct canvas *canvas, int column, int row)
+{
+    return canvas->pixels + 3 * ((size_t)row * (size_t)canvas->side + (size_t)column);
+}
 
 static int clamp_int(double value, int low, int high)
 {
@@ -135,8 +140,7 @@ static void paint_shape(const struct canvas *canvas, inside_shape *inside, doubl
                 double dy = row + (i / SAMPLES + 0.5) / SAMPLES - y;
                 covered += inside(c * dx + s * dy, c * dy - s * dx);
             }
-            uint8_t *pixel = canvas->pixels + 3 * ((size_t)row * (size_t)canvas->side +
-                                                   (size_t)column);
+            uint8_t *pixel = pixel_at(canvas, column, row);
             for (int i = 0; i < 3 && covered > 0; i++)
                 pixel[i] = (uint8_t)((pixel[i] * (SAMPLES * SAMPLES - covered) +
                                       rgb[i] * covered + SAMPLES * SAMPLES / 2) /
@@ -157,7 +161,14 @@ static void muted_color(struct rng *rng, double rgb[3])
         rgb[i] = level + between(rng, -18, 18);
 }
 
-enum ground { GROUND_PLAIN, GROUND_GRADIENT, GROUND_STRIPES, GROUND_NOISE, GROUND_CHECKS, GROUNDS };
+enum ground {
+    GROUND_PLAIN,
+    GROUND_GRADIENT,
+    GROUND_STRIPES,
+    GROUND_NOISE,
+    GROUND_CHECKS,
+    GROUNDS
+};
 
 /* Two muted colours and how much of the second each pixel has. */
 static void paint_ground(const struct canvas *canvas, struct rng *rng)
@@ -172,7 +183,8 @@ static void paint_ground(const struct canvas *canvas, struct rng *rng)
         for (int column = 0; column < canvas->side; column++) {
             double x = (column + 0.5) / canvas->side, y = (row + 0.5) / canvas->side;
             double share = 0, grain = 0;
-            double along = c * (x - 0.5) + s * (y - 0.5), across = c * (y - 0.5) - s * (x - 0.5);
+            double along = c * (x - 0.5) + s * (y - 0.5);
+            double across = c * (y - 0.5) - s * (x - 0.5);
             if (ground == GROUND_GRADIENT)
                 share = 0.5 + along / 1.42;
             else if (ground == GROUND_STRIPES)
@@ -181,8 +193,7 @@ static void paint_ground(const struct canvas *canvas, struct rng *rng)
                 share = ((int)floor(2 * along / period) + (int)floor(2 * across / period)) & 1;
             else if (ground == GROUND_NOISE)
                 grain = between(rng, -noise, noise);
-            uint8_t *pixel = canvas->pixels + 3 * ((size_t)row * (size_t)canvas->side +
-                                                   (size_t)column);
+            uint8_t *pixel = pixel_at(canvas, column, row);
             for (int i = 0; i < 3; i++)
                 pixel[i] = (uint8_t)(first[i] + share * (second[i] - first[i]) + grain + 0.5);
         }
@@ -242,8 +253,8 @@ static void describe_scene(struct scene *scene, struct rng *rng)
     scene->angle = between(rng, -1, 1) * shapes[scene->shape].turn * pi / 180;
     scene->quality = 75 + (int)rng_below(rng, 21);
     for (int i = 0; i < 3; i++)
-        scene->rgb[i] = (uint8_t)clamp_int(colors[scene->color].rgb[i] + between(rng, -12, 12), 0,
-                                           255);
+        scene->rgb[i] =
+            (uint8_t)clamp_int(colors[scene->color].rgb[i] + between(rng, -12, 12), 0, 255);
 }
 
 /* ---- captions ---- */

@@ -37,12 +37,12 @@ struct shard_reader {
     int64_t input_size;  /* where seekable */
     int64_t input_bytes; /* read or passed over so far */
 
-    bool in_member;      /* its data has not been consumed */
+    bool in_member; /* its data has not been consumed */
     bool at_end;
     struct error failure;
-    struct buffer name;  /* path of the current or last member, with its zero */
+    struct buffer name; /* path of the current or last member, with its zero */
     size_t key_length;
-    char *extension;     /* points into a copy behind the path in `name` */
+    char *extension; /* points into a copy behind the path in `name` */
     int64_t member_size;
     int64_t member_offset; /* of its data in the unpacked archive */
 
@@ -104,26 +104,29 @@ static enum status fail_archive(struct shard_reader *reader, struct error *error
                                reader->path, bytes);
     }
     if (archive_format(reader->archive) == 0)
-        return error_set(error, STATUS_DATA, "shard %s: not a tar, tar.gz or tar.zst file in its "
-                         "first %lld bytes%s", reader->path, bytes,
-                         reader->input_ended ? ", which are all" : "");
+        return error_set(error, STATUS_DATA,
+                         "shard %s: no tar, tar.gz or tar.zst file in its first %lld bytes%s",
+                         reader->path, bytes, reader->input_ended ? ", which are all" : "");
     if (!reader->input_ended)
         return error_set(error, STATUS_DATA, "shard %s: damaged before byte %lld, %s '%s': %s",
                          reader->path, bytes, reader->in_member ? "in member" : "after member",
                          name != NULL ? name : "", archive_error_string(reader->archive));
     if (name == NULL)
-        return error_set(error, STATUS_DATA, "shard %s: ends after %lld bytes, before its first "
-                         "member is complete", reader->path, bytes);
+        return error_set(error, STATUS_DATA,
+                         "shard %s: ends after %lld bytes, in the header of its first member",
+                         reader->path, bytes);
     if (!reader->in_member)
-        return error_set(error, STATUS_DATA, "shard %s: ends after %lld bytes, behind member "
-                         "'%s', without an end mark", reader->path, bytes, name);
+        return error_set(error, STATUS_DATA,
+                         "shard %s: ends after %lld bytes, after member '%s', with no end mark",
+                         reader->path, bytes, name);
     if (packed)
-        return error_set(error, STATUS_DATA, "shard %s: packed data end after %lld bytes, in "
-                         "member '%s' of %lld bytes", reader->path, bytes, name,
-                         (long long)reader->member_size);
+        return error_set(error, STATUS_DATA,
+                         "shard %s: ends after %lld packed bytes, in member '%s' of %lld bytes",
+                         reader->path, bytes, name, (long long)reader->member_size);
     long long got = bytes - (long long)reader->member_offset;
-    return error_set(error, STATUS_DATA, "shard %s: ends after %lld bytes, with %lld of the %lld "
-                     "bytes of member '%s'", reader->path, bytes,
+    return error_set(error, STATUS_DATA,
+                     "shard %s: ends after %lld bytes, with %lld of %lld bytes of member '%s'",
+                     reader->path, bytes,
                      got < reader->member_size ? got : (long long)reader->member_size,
                      (long long)reader->member_size, name);
 }
@@ -148,11 +151,11 @@ static bool is_meta(const char *path)
     return length >= 4 && memcmp(path, "__", 2) == 0 && memcmp(path + length - 2, "__", 2) == 0;
 }
 
-/* Takes over the name of the current entry; false for a member that belongs to no sample. */
+/* Takes over the name of the current entry; *usable says whether it belongs to a sample. */
 static enum status take_name(struct shard_reader *reader, bool *usable, struct error *error)
 {
     *usable = false;
-    /* A pax name is UTF-8, which libarchive cannot give as a string of a "C" locale. */
+    /* libarchive gives NULL for a name that the locale cannot express. */
     const char *path = archive_entry_pathname(reader->entry);
     if (path == NULL)
         path = archive_entry_pathname_utf8(reader->entry);
@@ -261,7 +264,8 @@ static enum status take_member(struct shard_reader *reader, struct shard_sample 
     }
     if (field == SHARD_FIELDS || rank >= ranks[field])
         return STATUS_OK;
-    if (reader->member_size < 0 || (uint64_t)reader->member_size > reader->options.member_size_max) {
+    if (reader->member_size < 0 ||
+        (uint64_t)reader->member_size > reader->options.member_size_max) {
         snprintf(sample->problem, sizeof sample->problem,
                  "its .%.20s has %lld bytes, the most allowed is %zu", reader->extension,
                  (long long)reader->member_size, reader->options.member_size_max);
@@ -284,7 +288,8 @@ static bool has_extension(const struct shard_sample *sample, const char *extensi
     return false;
 }
 
-static bool continues_sample(const struct shard_reader *reader, const struct shard_sample *sample)
+static bool continues_sample(const struct shard_reader *reader,
+                             const struct shard_sample *sample)
 {
     return !reader->at_end && reader->key_length == sample->key.size &&
            memcmp(reader->name.data, sample->key.data, sample->key.size) == 0 &&
@@ -329,9 +334,10 @@ static enum status read_sample(struct shard_reader *reader, struct shard_sample 
     do {
         if (++members > MEMBERS_PER_SAMPLE_MAX) {
             reader->at_end = true;
-            error_set(&reader->failure, STATUS_DATA, "shard %s: sample '%.*s' has more than %d "
-                      "members", reader->path, (int)sample->key.size,
-                      (const char *)sample->key.data, MEMBERS_PER_SAMPLE_MAX);
+            error_set(&reader->failure, STATUS_DATA,
+                      "shard %s: sample '%.*s' has more than %d members",
+                      reader->path, (int)sample->key.size, (const char *)sample->key.data,
+                      MEMBERS_PER_SAMPLE_MAX);
             *error = reader->failure;
             return error->status;
         }
@@ -447,8 +453,8 @@ bool shard_check_caption(const struct buffer *text, const char **reason)
     bool blank = true;
     for (size_t at = 0; at < text->size;) {
         utf8proc_int32_t character;
-        utf8proc_ssize_t length = utf8proc_iterate(text->data + at,
-                                                   (utf8proc_ssize_t)(text->size - at), &character);
+        utf8proc_ssize_t length = utf8proc_iterate(
+            text->data + at, (utf8proc_ssize_t)(text->size - at), &character);
         if (length <= 0) {
             *reason = "its caption is not UTF-8";
             return false;
@@ -547,8 +553,10 @@ enum status shard_writer_put(struct shard_writer *writer, const char *key,
     const char *slash = strrchr(key, '/');
     const char *base = slash != NULL ? slash + 1 : key;
     if (*base == '\0' || strchr(base, '.') != NULL)
-        return error_set(error, STATUS_DATA, "shard %s: key '%s' would not be read back: its last "
-                         "part is empty or has a dot", writer->path, key);
+        return error_set(error, STATUS_DATA,
+                         "shard %s: key '%s' would not be read back: its last "
+                         "part is empty or has a dot",
+                         writer->path, key);
 
     char *name;
     if (asprintf(&name, "%s.%s", key, extension) < 0)

@@ -51,9 +51,9 @@ enum status shard_reader_open(struct shard_reader **reader, const char *path,
 /* Reads the next sample into *sample, which may hold an earlier one, whose memory is used
  * again; *found is false at the end of the shard. A member that is too large makes the sample
  * have a problem, not an error. STATUS_DATA where the archive is damaged or ends early. If that
- * happens inside a member, its sample is lost; if it happens in the header of a member, or there
- * is no end mark, the members before are whole and their sample comes first, then the error.
- * Messages begin with the path. */
+ * happens inside a member, its sample is lost; if it happens in the header of a member, or
+ * there is no end mark, the members before are whole and their sample comes first, then the
+ * error. Messages name the path. */
 enum status shard_reader_next(struct shard_reader *reader, struct shard_sample *sample,
                               bool *found, struct error *error);
 

@@ -32,9 +32,8 @@ static enum status expand(struct expansion *expansion, const char *text);
 
 static enum status too_many(const struct expansion *expansion)
 {
-    return error_set(expansion->error, STATUS_USAGE,
-                     "shard list '%.200s': more than %u names", expansion->pattern,
-                     SHARD_LIST_NAMES_MAX);
+    return error_set(expansion->error, STATUS_USAGE, "shard list '%.200s': more than %u names",
+                     expansion->pattern, SHARD_LIST_NAMES_MAX);
 }
 
 /* `text` has no set left, only escapes. */
@@ -101,7 +100,8 @@ static bool parse_range(const char *text, const char *end, struct range *range)
     if (text != end)
         return false;
 
-    bool padded = (first_length > 1 && *first_text == '0') || (last_length > 1 && *last_text == '0');
+    bool padded = (first_length > 1 && *first_text == '0') ||
+                  (last_length > 1 && *last_text == '0');
     range->width = !padded ? 1 : first_length > last_length ? first_length : last_length;
     range->first = first;
     range->step = first <= last ? step : -step;
@@ -110,8 +110,9 @@ static bool parse_range(const char *text, const char *end, struct range *range)
 }
 
 /* Continues with `head` + `middle` + `tail`, the pattern after one choice. */
-static enum status expand_choice(struct expansion *expansion, const char *head, size_t head_length,
-                                 const char *middle, size_t middle_length, const char *tail)
+static enum status expand_choice(struct expansion *expansion, const char *head,
+                                 size_t head_length, const char *middle, size_t middle_length,
+                                 const char *tail)
 {
     char text[PATTERN_LENGTH_MAX + 1];
     int length = snprintf(text, sizeof text, "%.*s%.*s%s", (int)head_length, head,
@@ -121,8 +122,9 @@ static enum status expand_choice(struct expansion *expansion, const char *head, 
                          "shard list '%.60s': a name is longer than %d bytes",
                          expansion->pattern, PATTERN_LENGTH_MAX);
     if (expansion->depth == PATTERN_SETS_MAX)
-        return error_set(expansion->error, STATUS_USAGE, "shard list '%.60s': more than %d sets",
-                         expansion->pattern, PATTERN_SETS_MAX);
+        return error_set(expansion->error, STATUS_USAGE,
+                         "shard list '%.60s': more than %d sets", expansion->pattern,
+                         PATTERN_SETS_MAX);
     expansion->depth++;
     enum status status = expand(expansion, text);
     expansion->depth--;
@@ -171,16 +173,16 @@ static enum status expand(struct expansion *expansion, const char *text)
     if (*open == '\0')
         return add_name(expansion, text);
     if (*open == '}')
-        return error_set(expansion->error, STATUS_USAGE, "shard list '%.200s': a '}' without its '{'",
-                         expansion->pattern);
+        return error_set(expansion->error, STATUS_USAGE,
+                         "shard list '%.200s': a '}' without its '{'", expansion->pattern);
 
     const char *close = choice_end(open + 1);
     bool alternatives = *close == ',';
     while (*close == ',')
         close = choice_end(close + 1);
     if (*close == '\0')
-        return error_set(expansion->error, STATUS_USAGE, "shard list '%.200s': a '{' without its '}'",
-                         expansion->pattern);
+        return error_set(expansion->error, STATUS_USAGE,
+                         "shard list '%.200s': a '{' without its '}'", expansion->pattern);
 
     size_t head_length = (size_t)(open - text);
     struct range range;

@@ -24,8 +24,9 @@ struct shard_list {
     size_t count;
 };
 
-/* Appends every name that `pattern` stands for. STATUS_USAGE for a pattern that cannot be read or a
- * list that would have more than SHARD_LIST_NAMES_MAX names; the list is then incomplete. */
+/* Appends every name that `pattern` stands for. STATUS_USAGE for a pattern that cannot be read
+ * or a list that would have more than SHARD_LIST_NAMES_MAX names; the list is then
+ * incomplete. */
 enum status shard_list_add(struct shard_list *list, const char *pattern, struct error *error);
 
 /* index < count; the name lives until the next shard_list_add. */

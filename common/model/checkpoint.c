@@ -386,7 +386,7 @@ static enum status open_newest(struct checkpoint *checkpoint, const char *out,
         warn(warning, error->text);
     }
     *error = first;
-    return first.status;
+    return error->status = STATUS_DATA; /* NO_INPUT would say that there is none */
 }
 
 enum status checkpoint_open_latest(struct checkpoint *checkpoint, const char *path,

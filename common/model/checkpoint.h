@@ -76,7 +76,7 @@ enum status checkpoint_open(struct checkpoint *checkpoint, const char *directory
 /* Opens `path` if it is itself a checkpoint, else the newest good one of the output directory
  * `path`. warning->text says which newer ones were passed over, and why; it is empty where
  * there were none. STATUS_NO_INPUT where there is no checkpoint at all; where all are damaged,
- * the error of the newest. */
+ * STATUS_DATA and what is wrong with the newest. */
 enum status checkpoint_open_latest(struct checkpoint *checkpoint, const char *path,
                                    struct error *warning, struct error *error);
 

@@ -44,11 +44,11 @@ struct clip {
     struct text_tower text;
     void *activations; /* backend memory: everything below and inside the towers */
 
-    uint8_t *patches;                /* the batch that is in the towers: [B,K,P*P*3] */
+    uint8_t *patches;                 /* the batch that is in the towers: [B,K,P*P*3] */
     int32_t *position, *tokens, *row; /* [B,K] [B,L] [B] */
-    float *image_unit, *text_unit;   /* [most,E] */
-    float *dimage_unit, *dtext_unit; /* [most,E] training only */
-    float *loss;                     /* [1] */
+    float *image_unit, *text_unit;    /* [most,E] */
+    float *dimage_unit, *dtext_unit;  /* [most,E] training only */
+    float *loss;                      /* [1] */
 
     int32_t *host_position; /* [B,K], owned: all patches in order */
     int32_t *host_row;      /* [B], owned: where each caption is pooled */

@@ -11,9 +11,9 @@
 #include "model/parameters.h"
 
 enum head_pool {
-    HEAD_PICK,          /* one token, then the norm: norming the others would be wasted */
+    HEAD_PICK,           /* one token, then the norm: norming the others would be wasted */
     HEAD_MEAN_THEN_NORM, /* the mean of tokens 1..T-1 */
-    HEAD_NORM_THEN_MEAN
+    HEAD_NORM_THEN_MEAN  /* of all tokens; then the mean of tokens 1..T-1 */
 };
 
 struct head {
@@ -23,11 +23,11 @@ struct head {
     const struct head_offsets *offsets; /* not owned */
 
     /* The norm's rows are R = B, or B*T where it comes before the mean. */
-    float *pooled;        /* [B,C] unless HEAD_NORM_THEN_MEAN: what is normed */
-    float *normed;        /* [R,C] */
-    float *mean, *rstd;   /* [R] */
-    float *averaged;      /* [B,C] HEAD_NORM_THEN_MEAN only */
-    float *inverse;       /* [B] 1 / length before normalisation */
+    float *pooled;      /* [B,C] unless HEAD_NORM_THEN_MEAN: what is normed */
+    float *normed;      /* [R,C] */
+    float *mean, *rstd; /* [R] */
+    float *averaged;    /* [B,C] HEAD_NORM_THEN_MEAN only */
+    float *inverse;     /* [B] 1 / length before normalisation */
 
     /* Within one call. */
     float *projected; /* [B,E], and its gradient */

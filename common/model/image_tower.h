@@ -21,11 +21,11 @@ struct image_tower {
     float mean[3], std[3];                /* of pixels in [0,1] */
     size_t kept;                          /* K; T = 1 + K */
 
-    float *pixels;             /* [B*K,3*P*P] */
-    float *features;           /* [B*K,C] */
-    float *embedded;           /* [B,T,C]; the transformer's input where there is no norm */
+    float *pixels;                /* [B*K,3*P*P] */
+    float *features;              /* [B*K,C] */
+    float *embedded;              /* [B,T,C]; the transformer's input if there is no norm */
     float *norm_mean, *norm_rstd; /* [B*T] of the norm before the blocks, if any */
-    int32_t *class_row;        /* [B] zeros: the class token's place */
+    int32_t *class_row;           /* [B] zeros: the class token's place */
     struct transformer transformer;
     struct head head;
     float *dx; /* [B,T,C] scratch, training only */

@@ -72,10 +72,10 @@ struct text_offsets {
 struct parameters {
     struct parameter *list; /* owned; in open_clip's order */
     size_t count;
-    size_t floats;        /* of the block, with the gaps */
-    size_t decay_floats;  /* the first of them decay */
-    size_t total;         /* parameters, without the gaps */
-    size_t logit_scale;   /* offset */
+    size_t floats;       /* of the block, with the gaps */
+    size_t decay_floats; /* the first of them decay */
+    size_t total;        /* parameters, without the gaps */
+    size_t logit_scale;  /* offset */
     struct vision_offsets vision;
     struct text_offsets text;
 };

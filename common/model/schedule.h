@@ -14,9 +14,9 @@ enum schedule_kind {
 
 struct schedule {
     enum schedule_kind kind;
-    double lr;       /* the peak */
-    int64_t warmup;  /* steps, 0: none */
-    int64_t steps;   /* of the whole run, at least 1 */
+    double lr;              /* the peak */
+    int64_t warmup;         /* steps, 0: none */
+    int64_t steps;          /* of the whole run, at least 1 */
     int64_t cooldown_steps; /* the last ones; SCHEDULE_CONST_COOLDOWN */
     double cooldown_power;  /* 1: linear */
     double cooldown_end;    /* the learning rate at the end */

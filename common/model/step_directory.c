@@ -52,7 +52,7 @@ static enum status list_names(const char *out, const char *suffix, int64_t **ste
     DIR *directory = opendir(out);
     if (directory == NULL)
         return errno == ENOENT ? STATUS_OK
-                               : error_set_errno(error, STATUS_NO_INPUT, "cannot open %s", out);
+                               : error_set_errno(error, STATUS_IO, "cannot open %s", out);
     const struct dirent *entry;
     while (errno = 0, (entry = readdir(directory)) != NULL) {
         int64_t step;

@@ -17,13 +17,13 @@
 
 /* What one block computes and its backward pass needs; N = B*T rows. */
 struct block_activations {
-    float *input;                  /* [N,C] the residual stream that enters */
+    float *input;                    /* [N,C] the residual stream that enters */
     float *norm_1, *mean_1, *rstd_1; /* [N,C] [N] [N] */
-    float *qkv;                    /* [N,3C] */
-    float *attention, *lse;        /* [N,C] [B,H,T] */
-    float *middle;                 /* [N,C] the residual stream between the branches */
-    float *norm_2, *mean_2, *rstd_2;
-    float *fc, *activated; /* [N,F] before and after the activation */
+    float *qkv;                      /* [N,3C] */
+    float *attention, *lse;          /* [N,C] [B,H,T] */
+    float *middle;                   /* [N,C] the residual stream between the branches */
+    float *norm_2, *mean_2, *rstd_2; /* [N,C] [N] [N] */
+    float *fc, *activated;           /* [N,F] before and after the activation */
 };
 
 /* Memory that lives within one call, so that all towers may share it. */

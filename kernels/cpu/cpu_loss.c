@@ -9,13 +9,14 @@
  *                                                      B 1024, s 1    B 8192, s 100
  *   tiles of 256 x 1024                                     7.2 ms            3.0 s
  *   exp gives 0 below -50: no subnormals in products        7.2 ms           0.40 s
- * The last is 172 GFLOP/s, of four matrix products. B 16384 takes 4 MiB beyond its arguments, where the logits would take 1 GiB.
+ * The last is 172 GFLOP/s, of four matrix products. B 16384 takes 4 MiB beyond its arguments,
+ * where the logits would take 1 GiB.
  *
  * A bounded-logit shift (exp(logit - s), no maxima) would need one exponential less, but with
  * s = 100 a row whose best match is at cosine 0 has only terms below e^-100, which float
  * cannot hold. */
 #include <math.h>
-#include <string.h>
+#include <stdint.h>
 
 #include "base/number.h"
 #include "kernels/cpu/cpu_state.h"

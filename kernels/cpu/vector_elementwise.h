@@ -116,8 +116,8 @@ VECTOR_INLINE vf flush(vf x, float least)
  *
  * The moments of a parameter that gets no gradient, such as the row of a word that does not
  * come up, decay into subnormals and would stay there, because 0.9 times the smallest rounds
- * back to it, at 100 times the cost of each step. What is flushed moves a parameter by less
- * than 1e-20 lr with any eps above 1e-10. */
+ * back to it, at 20 times the cost of each step (15 ms instead of 0.7 for a million values).
+ * What is flushed moves a parameter by less than 1e-20 lr with any eps above 1e-10. */
 static void adamw(float *parameter, float *m, float *v, const float *gradient, size_t n,
                   const struct adamw_factors *f)
 {

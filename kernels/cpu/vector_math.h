@@ -8,7 +8,7 @@
  * Adding 1.5 * 2^23 leaves k, rounded to nearest, in the low bits of the sum. ln 2 is split in
  * two parts, the first with 9 zero bits at the end so that k times it is exact.
  *
- * Both ends keep away from subnormals, for which processors take up to 100 times as long. Above
+ * Both ends keep away from subnormals, for which processors take some 20 times as long. Above
  * 87 the result is e^87, whose reciprocal is a normal number. Below -50 it is 0: e^-50 = 2e-22
  * is nothing beside the probabilities it would be added to, and its products with gradients of
  * any size are still normal. NaN gives NaN. */
@@ -43,12 +43,13 @@ struct normal {
     vf cdf, density;
 };
 
-/* The normal distribution at x. With a = |x| the tail is Q(a) = erfc(a / sqrt 2) / 2 =
- * exp(-a^2/2) g(a), where g falls smoothly from 1/2 like 1/(a sqrt(2 pi)). In u = 1/(1 + 0.35 a)
- * a polynomial u (c0 + ... + c8 u^8) meets g to 3.2e-8, relative, for all a up to 14; past 10
- * v_exp gives 0. Taking the tail for negative x keeps its relative accuracy, which
- * (1 + erf) / 2 loses. The part of a^2 that rounding drops is put back into the exponential
- * to first order: at a = 8 it would cost 2e-6 otherwise. */
+/* The normal distribution at x. With a = |x| the tail is
+ *   Q(a) = erfc(a / sqrt 2) / 2 = exp(-a^2/2) g(a),
+ * where g falls smoothly from 1/2 like 1/(a sqrt(2 pi)). With u = 1/(1 + 0.35 a), a polynomial
+ * u (c0 + ... + c8 u^8) meets g to 3.2e-8, relative, for all a up to 14; past 10 v_exp gives 0.
+ * Taking the tail for negative x keeps its relative accuracy, which (1 + erf) / 2 loses. The
+ * part of a^2 that rounding drops is put back into the exponential to first order: at a = 8 it
+ * would cost 2e-6 otherwise. */
 VECTOR_INLINE struct normal v_normal(vf x)
 {
     const vf a = v_at_most(v_at_least(x, -x), v_splat(30));

@@ -104,7 +104,8 @@ static void normalize_backward(float *din, const float *dout, const float *out,
         const vf dot = v_splat(row_dot(y, dy, E));
         for (size_t e = 0; e < E; e += LANES) {
             const vf along = v_take(y + e, E - e) * dot;
-            v_put(din + n * E + e, (v_take(dy + e, E - e) - along) * v_splat(inverse[n]), E - e);
+            const vf across = v_take(dy + e, E - e) - along;
+            v_put(din + n * E + e, across * v_splat(inverse[n]), E - e);
         }
     }
 }

@@ -1,6 +1,6 @@
-/* bench_kernels [THREADS [MILLISECONDS [noref]]] - time of each operation of the cpu backend, as
- * rows of a Markdown table on stdout: what a call takes, what rate that is, and how many times
- * faster it is than the reference (timed once, on an eighth of the batch).
+/* bench_kernels [THREADS [MILLISECONDS [noref]]] - time of each operation of the cpu backend,
+ * as rows of a Markdown table on stdout: what a call takes, what rate that is, and how many
+ * times faster it is than the reference (timed once, on an eighth of the batch).
  *
  * A time is the least of several runs: on a machine that others use too, the mean says how
  * busy they were. The first line is the most memory that a loss of B = 16384 took beyond its
@@ -175,10 +175,10 @@ static void run_normalize_backward(struct kernels *k, const struct shape *s)
     k->normalize_backward(k, t, z, y, statistics, s->B, s->C);
 }
 
-/* C stands for E. Rows need not be of unit length to be timed, with a small scale. */
+/* C stands for E: with 128, the rows' length is near 1. */
 static void run_loss(struct kernels *k, const struct shape *s)
 {
-    statistics[0] = 0;
+    statistics[0] = logf(100);
     k->contrastive_loss(k, statistics + 1, y, t, statistics + 2, x, z, statistics, s->B, s->C);
 }
 
@@ -287,7 +287,8 @@ static void print_loss_memory(void)
     const size_t B = 16384;
     const long before = peak_kilobytes();
     run_loss(cpu, &(struct shape){.B = B, .T = 1, .C = 128});
-    printf("contrastive_loss, B = %zu: %ld KiB more at the peak; the logits would be %zu KiB\n\n",
+    printf("contrastive_loss, B = %zu: %ld KiB more at the peak; the logits would be %zu "
+           "KiB\n\n",
            B, peak_kilobytes() - before, B * B * sizeof(float) / 1024);
 }
 
@@ -343,8 +344,10 @@ int main(int argc, char **argv)
     }
     make_data();
     print_loss_memory();
-    printf("| operation              |    B   T    C |     ns/call |            rate | x ref   |\n"
-           "| ---------------------- | ------------ | ----------- | --------------- | ------- |\n");
+    printf("| %-22s | %-13s | %11s | %15s | %-7s |\n", "operation", "   B   T    C", "ns/call",
+           "rate", "x ref");
+    printf("| ---------------------- | ------------- | ----------- | --------------- | ------- "
+           "|\n");
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
         for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++)
             print_row(&rows[r], &shapes[i]);

@@ -89,8 +89,8 @@ static void output_check(const struct output *out, enum tolerance tolerance, con
         }
     }
     CHECK(worst <= tolerances[tolerance].bound,
-          "%s, %s: value %zu of %zu is %.9g, expected %.9g, off by %g (%s)", isa, what, worst_at,
-          out->n, out->n > 0 ? (double)out->at[pass_cpu][worst_at] : 0.0,
+          "%s, %s: value %zu of %zu is %.9g, expected %.9g, off by %g (%s)", isa, what,
+          worst_at, out->n, out->n > 0 ? (double)out->at[pass_cpu][worst_at] : 0.0,
           out->n > 0 ? (double)out->at[pass_ref][worst_at] : 0.0, worst,
           tolerances[tolerance].reason);
     CHECK(memcmp(out->at[pass_cpu], out->at[pass_again], out->n * sizeof(float)) == 0,
@@ -115,7 +115,8 @@ static void test_matmul_case(size_t rows, size_t columns, size_t inner, unsigned
             .rows = rows, .columns = columns, .inner = inner, .a = a,
             .a_transposed = flags & 1, .b = b, .b_transposed = (flags & 2) != 0, .bias = bias,
             .out = out.at[pass], .accumulate = accumulate});
-    snprintf(what, sizeof what, "matmul %zu x %zu x %zu, flags %u", rows, columns, inner, flags);
+    snprintf(what, sizeof what, "matmul %zu x %zu x %zu, flags %u", rows, columns, inner,
+             flags);
     output_check(&out, SUM, what);
     data_free_all();
 }
@@ -212,7 +213,8 @@ static void test_activation_tails(enum activation kind)
             worst_x = x[i];
         }
     }
-    CHECK(worst <= tolerances[TRANSCENDENTAL].bound, "%s, activation %d at %g: relative error %g",
+    CHECK(worst <= tolerances[TRANSCENDENTAL].bound,
+          "%s, activation %d at %g: relative error %g",
           getenv("CLIPIPE_CPU_ISA"), (int)kind, worst_x, worst);
     data_free_all();
 }
@@ -229,7 +231,8 @@ static float float_of(uint32_t bits)
 static void test_special_values(void)
 {
     struct kernels *k = backends[pass_cpu];
-    const float nans[] = {NAN, float_of(0x7fffffff), float_of(0xffffffff), float_of(0x7fc00001)};
+    const float nans[] = {NAN, float_of(0x7fffffff), float_of(0xffffffff),
+                          float_of(0x7fc00001)};
     for (size_t place = 0; place < 19; place++) {
         for (size_t which = 0; which < 4; which++) {
             float x[19], y[19], one[19];
@@ -265,7 +268,8 @@ static void test_special_values(void)
               "activation %d of huge values: %g %g %g %g", kind, y[0], y[1], y[2], y[3]);
         k->activation_backward(k, y, ones, huge, 4, (enum activation)kind);
         for (size_t i = 0; i < 4; i++)
-            CHECK_NEAR(y[i], want_slope[i], 1e-30, "slope of activation %d at %g", kind, huge[i]);
+            CHECK_NEAR(y[i], want_slope[i], 1e-30, "slope of activation %d at %g", kind,
+                       huge[i]);
     }
 }
 
@@ -274,7 +278,8 @@ static void test_norm_case(size_t N, size_t C, bool with_delta)
     const float *residual = data_normal(N * C, 1), *dnormed = data_normal(N * C, 1);
     const float *delta = with_delta ? data_normal(N * C, 1) : NULL;
     const float *gamma = data_normal(C, 1), *beta = data_normal(C, 1);
-    struct output residual_out = output_make(with_delta ? N * C : 0), normed = output_make(N * C);
+    struct output residual_out = output_make(with_delta ? N * C : 0);
+    struct output normed = output_make(N * C);
     struct output mean = output_make(N), rstd = output_make(N), in_place = output_make(N * C);
     struct output dresidual = output_make_sum(N * C), dgamma = output_make_sum(C);
     struct output dbeta = output_make_sum(C);
@@ -437,7 +442,8 @@ static void test_loss_case(size_t B, size_t E, double logit_scale_value, bool ma
     const float *image = data_unit_rows(B, E);
     const float *text = matching ? image : data_unit_rows(B, E);
     const float logit_scale = (float)log(logit_scale_value);
-    struct output loss = output_make(1), loss_alone = output_make(1), dscale = output_make_sum(1);
+    struct output loss = output_make(1), loss_alone = output_make(1);
+    struct output dscale = output_make_sum(1);
     struct output dimage = output_make(B * E), dtext = output_make(B * E);
     char what[96];
     for (int pass = 0; pass < passes; pass++) {
@@ -468,15 +474,16 @@ static void test_loss(void)
     /* Opposed pairs: every logit of a row is far below the scale. */
     const float image[4] = {1, 0, 1, 0}, text[4] = {-1, 0, -1, 0}, logit_scale = logf(100);
     float loss = NAN;
-    backends[pass_cpu]->contrastive_loss(backends[pass_cpu], &loss, NULL, NULL, NULL, image, text,
-                                         &logit_scale, 2, 2);
+    backends[pass_cpu]->contrastive_loss(backends[pass_cpu], &loss, NULL, NULL, NULL, image,
+                                         text, &logit_scale, 2, 2);
     CHECK_NEAR(loss, log(2), 1e-5, "loss of opposed pairs");
 }
 
 static void test_adamw_case(size_t n, int64_t step)
 {
     const float *gradient = data_normal(n, 1);
-    struct output parameter = output_make_sum(n), m = output_make_sum(n), v = output_make_sum(n);
+    struct output parameter = output_make_sum(n);
+    struct output m = output_make_sum(n), v = output_make_sum(n);
     const struct adamw args = {.lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.98f, .eps = 1e-6f,
                                .weight_decay = 0.2f, .gradient_scale = 0.7f, .step = step};
     char what[64];

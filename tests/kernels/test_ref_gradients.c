@@ -4,7 +4,7 @@
  * backward pass is given dout = w and must return df/dx for every x. Outputs are float, so f
  * carries a noise of some 1e-7 sqrt(outputs); a difference of fourth order with a large step,
  *   (8 (f(x+h) - f(x-h)) - (f(x+2h) - f(x-2h))) / 12h,
- * turns that into 1e-5 and leaves a truncation error of h^4 = 1e-6 times the fifth derivative. */
+ * turns that into 1e-5 and leaves an error of h^4 = 1e-6 times the fifth derivative. */
 #include <math.h>
 
 #include "kernels/kernels.h"

@@ -1,10 +1,10 @@
 /* conform - runs the contract of a stage on any program.
  *
- *     conform [--source | --sink] [--loose] [--threads OPTION] [--cut-step N] NAME INPUT
- *             PROGRAM [ARGUMENT]...
+ *     conform [--source | --sink] [--words] [--loose] [--threads OPTION] [--cut-step N]
+ *             NAME INPUT PROGRAM [ARGUMENT]...
  *
  * INPUT is a small complete stream (below 64 KiB) that the program accepts; - for a source.
- * --sink: what it writes is not records. --loose: its output holds times, so that two runs
+ * --sink: what it writes is not records. --words: only help, version and mistakes. --loose: its output holds times, so that two runs
  * differ. --threads -j: takes a number of threads that may not change its output.
  * The last line is "NAME: N passed, N failed". */
 #include <errno.h>
@@ -44,7 +44,7 @@ struct result {
 };
 
 static struct {
-    bool source, sink, loose;
+    bool source, sink, words, loose;
     const char *threads;
     size_t cut_step;
     char **command;
@@ -351,6 +351,8 @@ static int parse_arguments(int argc, char **argv)
             test.source = true;
         else if (strcmp(argv[at], "--sink") == 0)
             test.sink = true;
+        else if (strcmp(argv[at], "--words") == 0)
+            test.words = true;
         else if (strcmp(argv[at], "--loose") == 0)
             test.loose = true;
         else if (strcmp(argv[at], "--threads") == 0 && at + 1 < argc)
@@ -376,7 +378,7 @@ int main(int argc, char **argv)
     struct buffer input = {0};
     struct error error;
     struct setup good = {.input = NULL};
-    if (!test.source) {
+    if (!test.source && !test.words) {
         if (io_read_file(argv[at + 1], 60000, &input, &error) != STATUS_OK) {
             fprintf(stderr, "conform: %s\n", error.text);
             return 66;
@@ -385,9 +387,11 @@ int main(int argc, char **argv)
         good.input_size = input.size;
     }
     test_command_line();
-    test_output(&good);
-    test_broken_output(&good);
-    if (!test.source) {
+    if (!test.words) {
+        test_output(&good);
+        test_broken_output(&good);
+    }
+    if (!test.words && !test.source) {
         test_damaged_input(&input);
         test_abort(&input);
         test_termination(&input);

@@ -314,6 +314,42 @@ static void test_damage(void)
     run_close(&r);
 }
 
+/* Each file is right in itself, but one that must be there is not listed, or there is no list
+ * although the directory is one of ours. */
+static void test_incomplete(void)
+{
+    const char *out = fresh("incomplete");
+    char directory[500];
+    struct run r;
+    struct error error = {0};
+    struct checkpoint c;
+    struct manifest all;
+    snprintf(directory, sizeof directory, "%s/step-00000000", out);
+    run_open(&r, config_json);
+    must(run_save(&r, out, 2, &error), &error);
+    must(manifest_read(&all, directory, &error), &error);
+    CHECK(all.count == FILES - 1, "%zu files are listed", all.count);
+    for (size_t left_out = 0; left_out < all.count; left_out++) {
+        struct manifest some = {0};
+        for (size_t i = 0; i < all.count; i++)
+            if (i != left_out)
+                manifest_add(&some, all.files[i].name, all.files[i].size, all.files[i].crc);
+        must(manifest_write(&some, directory, &error), &error);
+        const char *name = all.files[left_out].name;
+        bool needed = strcmp(name, CHECKPOINT_VOCAB_NAME) != 0;
+        enum status status = checkpoint_open(&c, directory, &error);
+        CHECK(status == (needed ? STATUS_DATA : STATUS_OK), "without %s: status %d", name,
+              status);
+        if (status == STATUS_OK)
+            checkpoint_close(&c);
+    }
+    CHECK(unlink(path_of(directory, MANIFEST_NAME)) == 0 &&
+              unlink(path_of(directory, CHECKPOINT_ABOUT_NAME)) == 0,
+          "%s", strerror(errno));
+    CHECK(checkpoint_open(&c, directory, &error) == STATUS_DATA, "state without a manifest");
+    run_close(&r);
+}
+
 static void test_nothing_there(void)
 {
     const char *out = fresh("nothing");
@@ -324,6 +360,12 @@ static void test_nothing_there(void)
               STATUS_NO_INPUT,
           "absent");
     CHECK(checkpoint_open(&c, path_of(out, "absent"), &error) == STATUS_NO_INPUT, "absent");
+    CHECK(mkdir(path_of(out, "step-00000005"), 0777) == 0, "%s", strerror(errno));
+    CHECK(checkpoint_open_latest(&c, out, &warning, &error) == STATUS_DATA,
+          "an empty checkpoint is not the same as none");
+    put_file(path_of(out, "file"), "x", 1);
+    CHECK(checkpoint_open_latest(&c, path_of(out, "file"), &warning, &error) == STATUS_IO,
+          "not a directory");
     char *endless = calloc(1, 20000);
     memset(endless, 'x', 19999);
     CHECK(checkpoint_open_latest(&c, endless, &warning, &error) == STATUS_USAGE, "endless");
@@ -647,6 +689,7 @@ int main(void)
     test_round_trip();
     test_keep();
     test_damage();
+    test_incomplete();
     test_nothing_there();
     test_full_disk();
     test_unwritable();

@@ -54,7 +54,8 @@ static void test_windows(void)
             uint64_t begin = 0;
             for (uint64_t number = 0; number < 4; number++) {
                 uint32_t length = sample_order_window_length(&order, epoch, number);
-                CHECK(length >= 1 && length <= lengths[w] && (number == 0 || length == lengths[w]),
+                CHECK(length >= 1 && length <= lengths[w] &&
+                          (number == 0 || length == lengths[w]),
                       "window %llu has %u", (unsigned long long)number, length);
                 first_sum += number == 0 ? length : 0;
                 const uint64_t samples[] = {begin, begin + length / 2, begin + length - 1};
@@ -157,7 +158,8 @@ static void run(struct trace *trace, struct sample_reader_options options,
             break;
         char key[32];
         snprintf(key, sizeof key, "%d-%d", (int)position.shard, (int)position.index);
-        CHECK(sample->key.size == strlen(key) && memcmp(sample->key.data, key, strlen(key)) == 0 &&
+        CHECK(sample->key.size == strlen(key) &&
+                  memcmp(sample->key.data, key, strlen(key)) == 0 &&
                   sample->fields[SHARD_IMAGE].size == strlen(key) &&
                   memcmp(sample->fields[SHARD_IMAGE].data, key, strlen(key)) == 0,
               "position %s holds '%.*s'", key, (int)sample->key.size, (char *)sample->key.data);
@@ -233,8 +235,8 @@ static void test_shuffled(void)
 {
     static struct trace trace;
     int samples = samples_in_all(), moved = 0, natural = 0, last = -1;
-    struct sample_reader_options options = {
-        .order = {.seed = 1, .shuffle = true, .window = 20}, .epochs = 2};
+    struct sample_reader_options options = {.order = {.seed = 1, .shuffle = true, .window = 20},
+                                            .epochs = 2};
     run(&trace, options, NULL);
     for (int i = 0; i < samples; i++) {
         struct sample_position a = trace.positions[i], b = trace.positions[samples + i];
@@ -259,11 +261,13 @@ static void test_bad_starts(void)
 {
     static struct trace trace;
     for (int shuffle = 0; shuffle < 2; shuffle++) {
-        struct sample_reader_options options = {
-            .order = {.shuffle = shuffle, .window = 10}, .epochs = 2};
+        struct sample_reader_options options = {.order = {.shuffle = shuffle, .window = 10},
+                                                .epochs = 2};
         static const struct sample_position bad[] = {
-            {0, SHARDS, 0}, {-1, 0, 0}, {0, -1, 0}, {0, 0, -1}, {0, 0, 5}, {0, 1, 0}, {1, 3, 1},
-            {0, 0, INT64_MAX}, {0, 2, INT64_MAX - 1}, {0, INT64_MAX, 0}};
+            {0, SHARDS, 0},   {-1, 0, 0},        {0, -1, 0},
+            {0, 0, -1},       {0, 0, 5},         {0, 1, 0},
+            {1, 3, 1},        {0, 0, INT64_MAX}, {0, 2, INT64_MAX - 1},
+            {0, INT64_MAX, 0}};
         for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
             run(&trace, options, &bad[i]);
             CHECK(trace.status == STATUS_DATA && trace.count == 0, "start %zu: status %d", i,
@@ -302,7 +306,8 @@ static void test_nothing(void)
     static struct trace trace;
     for (size_t i = 0; i < SHARDS; i++)
         unlink(shard_list_name(&shards, i));
-    struct sample_reader_options options = {.order = {.shuffle = true, .window = 10}, .epochs = 0};
+    struct sample_reader_options options = {.order = {.shuffle = true, .window = 10},
+                                            .epochs = 0};
     run(&trace, options, NULL);
     CHECK(trace.status == STATUS_OK && trace.count == 0 && trace.damaged == SHARDS,
           "%d samples, %d damaged", trace.count, trace.damaged);

@@ -1,5 +1,6 @@
-/* Scenes: the same key gives the same bytes, captions say what is drawn, the shape's pixels have
- * the named colour (also after JPEG and WebP), nothing else has it, and unseen pairs stay away. */
+/* Scenes: the same key gives the same bytes, captions say what is drawn, the shape's pixels
+ * have the named colour (also after JPEG and WebP), nothing else has it, and unseen pairs stay
+ * away. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -21,7 +22,8 @@ static int nearest_color(const uint8_t *rgb)
 {
     int best = 0;
     for (int i = 1; i < SCENE_COLORS; i++)
-        if (color_distance(rgb, scene_color_rgb(i)) < color_distance(rgb, scene_color_rgb(best)))
+        if (color_distance(rgb, scene_color_rgb(i)) <
+            color_distance(rgb, scene_color_rgb(best)))
             best = i;
     return best;
 }
@@ -62,10 +64,10 @@ static void check_caption(const struct scene *scene)
         {"small", "little", "tiny"}, {"medium-sized", "-", "-"}, {"large", "big", "huge"}};
     const char *text = scene->caption;
     for (int i = 0; i < SCENE_COLORS; i++) {
-        CHECK(has_word(text, scene_color_name(i)) == (i == scene->color), "'%s', colour %s", text,
-              scene_color_name(i));
-        CHECK(has_word(text, scene_shape_name(i)) == (i == scene->shape), "'%s', shape %s", text,
-              scene_shape_name(i));
+        CHECK(has_word(text, scene_color_name(i)) == (i == scene->color), "'%s', colour %s",
+              text, scene_color_name(i));
+        CHECK(has_word(text, scene_shape_name(i)) == (i == scene->shape), "'%s', shape %s",
+              text, scene_shape_name(i));
     }
     for (int i = 0; i < 9; i++)
         CHECK(!has_word(text, sizes[i / 3][i % 3]) || i / 3 == (int)scene->size,
@@ -77,11 +79,12 @@ static void check_caption(const struct scene *scene)
     CHECK(!has_word(text, "bottom") || scene->y > 0.6, "'%s' at y = %g", text, scene->y);
     CHECK(!has_word(text, "left") || scene->x < 0.4, "'%s' at x = %g", text, scene->x);
     CHECK(!has_word(text, "right") || scene->x > 0.6, "'%s' at x = %g", text, scene->x);
-    CHECK(!has_word(text, "middle") || (!top_or_left && !bottom_or_right &&
-                                        fabs(scene->x - 0.5) < 0.1 && fabs(scene->y - 0.5) < 0.1),
+    CHECK(!has_word(text, "middle") ||
+              (!top_or_left && !bottom_or_right && fabs(scene->x - 0.5) < 0.1 &&
+               fabs(scene->y - 0.5) < 0.1),
           "'%s' at %g, %g", text, scene->x, scene->y);
-    CHECK(!has_word(text, "a orange") && strstr(text, "  ") == NULL && strchr(text, '{') == NULL &&
-              text[strlen(text) - 1] != ' ' && text[0] != ' ',
+    CHECK(!has_word(text, "a orange") && strstr(text, "  ") == NULL &&
+              strchr(text, '{') == NULL && text[strlen(text) - 1] != ' ' && text[0] != ' ',
           "'%s'", text);
     for (const char *c = strstr(text, "an "); c != NULL; c = strstr(c + 1, "an "))
         CHECK(strchr("aeiou", c[3]) != NULL, "'%s'", text);
@@ -94,8 +97,8 @@ static void check_color(const struct scene *scene, const uint8_t *pixels, int si
     scene_shape_pixel(scene, side, &x, &y);
     CHECK(x >= 0 && x < side && y >= 0 && y < side, "%s: the shape is at %d, %d", what, x, y);
     int got = nearest_color(pixels + 3 * (y * side + x));
-    CHECK(got == scene->color, "%s '%s', side %d: pixel %d,%d is %s", what, scene->caption, side, x,
-          y, scene_color_name(got));
+    CHECK(got == scene->color, "%s '%s', side %d: pixel %d,%d is %s", what, scene->caption,
+          side, x, y, scene_color_name(got));
 }
 
 /* Outside the shape's circle no pixel looks like a named colour. */
@@ -121,8 +124,8 @@ static void check_encoded(struct image_decoder *decoder, const struct scene *sce
     struct image_info info;
     const uint8_t *rgb;
     const struct image_region whole = {0, 0, SIDE, SIDE};
-    enum status status = image_decoder_begin(decoder, bytes->data, bytes->size, IMAGE_PIXELS_MAX,
-                                             &info, &error);
+    enum status status = image_decoder_begin(decoder, bytes->data, bytes->size,
+                                             IMAGE_PIXELS_MAX, &info, &error);
     if (status == STATUS_OK)
         status = image_decoder_region(decoder, &whole, &rgb, &error);
     CHECK(status == STATUS_OK, "%s: %s", what, error.text);
@@ -206,8 +209,8 @@ static void test_names(void)
         char name[32], other[32];
         scene_class_name(label, name);
         CHECK(has_word(name, scene_color_name(label % SCENE_COLORS)) &&
-                  has_word(name, scene_shape_name(label / SCENE_COLORS)), "class %d is '%s'",
-              label, name);
+                  has_word(name, scene_shape_name(label / SCENE_COLORS)),
+              "class %d is '%s'", label, name);
         for (int i = 0; i < label; i++) {
             scene_class_name(i, other);
             CHECK(strcmp(name, other) != 0, "classes %d and %d are both '%s'", i, label, name);

@@ -84,7 +84,8 @@ static char *describe(const struct shard_options *options, enum status *status,
         if (*status != STATUS_OK || !found)
             break;
         CHECK(sample.index == i, "index %lld", (long long)sample.index);
-        fprintf(out, "%s%.*s=", i > 0 ? " " : "", (int)sample.key.size, (char *)sample.key.data);
+        fprintf(out, "%s%.*s=", i > 0 ? " " : "", (int)sample.key.size,
+                (char *)sample.key.data);
         for (int f = 0; f < SHARD_FIELDS; f++)
             if (sample.present[f])
                 fprintf(out, "%s%.*s", f > 0 ? "/" : "", (int)sample.fields[f].size,
@@ -149,7 +150,8 @@ static void test_grouping(void)
     check_group("a.webp a.jpeg", "a=a.jpeg/-/-");
     check_group("a.jpg noext a.txt .hidden.txt d/.h.txt a.cls", "a=a.jpg/a.txt/a.cls");
     check_group("__meta__ a.jpg __x__/b.jpg a.txt __x__/a.cls", "a=a.jpg/a.txt/-");
-    check_group("__x.jpg __x__.jpg ___.jpg", "__x=__x.jpg/-/- __x__=__x__.jpg/-/- ___=___.jpg/-/-");
+    check_group("__x.jpg __x__.jpg ___.jpg",
+                "__x=__x.jpg/-/- __x__=__x__.jpg/-/- ___=___.jpg/-/-");
     check_group("a. a.jpg", "a=a.jpg/-/-");
     check_group("a..jpg", "a=-/-/-");
 }
@@ -160,7 +162,9 @@ static void test_members(void)
     char path[300], wanted[2000];
     memset(path, 'd', 250);
     memcpy(path + 250, "/a.jpg", 7);
-    snprintf(wanted, sizeof wanted, "s=pic/words/3 %.*s/a=long/-/- gr\xc3\xb6\xc3\x9f" "e=x/-/- z=//-",
+    snprintf(wanted, sizeof wanted,
+             "s=pic/words/3 %.*s/a=long/-/- gr\xc3\xb6\xc3\x9f"
+             "e=x/-/- z=//-",
              250, path);
     for (enum pack pack = PACK_NONE; pack <= PACK_ZSTD; pack++)
         for (int pax = 0; pax < 2; pax++) {
@@ -171,12 +175,17 @@ static void test_members(void)
             tar_text(tar, "s.jpg", "pic");
             tar_put(tar, "s.png", AE_IFLNK, "s.jpg", NULL, 0);
             tar_put(tar, "s.webp", AE_IFREG, "s.jpg", NULL, 0);
+            tar_put(tar, "h.jpg", AE_IFREG, "s.jpg", NULL, 0);
+            tar_put(tar, "h.txt", AE_IFLNK, "s.txt", NULL, 0);
             tar_put(tar, "s.fifo", AE_IFIFO, NULL, NULL, 0);
             tar_text(tar, "s.txt", "words");
             tar_text(tar, "s.cls", "3");
             if (pax)
                 tar_text(tar, path, "long");
-            tar_text(tar, "gr\xc3\xb6\xc3\x9f" "e.jpg", "x");
+            tar_text(tar,
+                     "gr\xc3\xb6\xc3\x9f"
+                     "e.jpg",
+                     "x");
             tar_text(tar, "z.jpg", "");
             tar_text(tar, "z.txt", "");
             tar_end(tar);
@@ -184,7 +193,8 @@ static void test_members(void)
             if (pax)
                 check_samples(kinds[pack], wanted);
             else
-                check_samples(kinds[pack], "s=pic/words/3 gr\xc3\xb6\xc3\x9f" "e=x/-/- z=//-");
+                check_samples(kinds[pack], "s=pic/words/3 gr\xc3\xb6\xc3\x9f"
+                                           "e=x/-/- z=//-");
         }
 }
 
@@ -201,7 +211,10 @@ static void test_fields(void)
 
     struct shard_options options = {.keys = {"jpg", "txt;Caption", NULL}, .member_size_max = 9};
     char *got = describe(&options, &status, &error);
-    CHECK(strcmp(got, "a=-/12345/-(its .jpg has 10 bytes, the most allowed is 9) b=01234567/words/-") == 0,
+    CHECK(strcmp(
+              got,
+              "a=-/12345/-(its .jpg has 10 bytes, the most allowed is 9) b=01234567/words/-") ==
+              0,
           "got '%s'", got);
     free(got);
     options = (struct shard_options){.keys = {NULL, "txt", "jpg"}, .presence_only = {0, 1, 0}};
@@ -222,7 +235,8 @@ static void test_many_members(void)
     }
     tar_end(tar);
     free(describe(&usual, &status, &error));
-    CHECK(status == STATUS_DATA && strstr(error.text, "more than 1000 members"), "%s", error.text);
+    CHECK(status == STATUS_DATA && strstr(error.text, "more than 1000 members"), "%s",
+          error.text);
 }
 
 /* ---- damage ---- */
@@ -302,8 +316,8 @@ static void make_samples(enum pack pack, int samples)
     tar_end(tar);
 }
 
-/* The samples that a plain tar of make_samples still gives when it is cut: those that are whole,
- * and the one that has a whole member and is cut in the header of another. */
+/* The samples that a plain tar of make_samples still gives when it is cut: those that are
+ * whole, and the one that has a whole member and is cut in the header of another. */
 static int64_t samples_before(size_t cut, int samples)
 {
     size_t start = 0;
@@ -342,10 +356,11 @@ static void test_cut_plain(void)
           "one block of the end mark: %s", error.text);
     store(data, 3584 + 512 + 1000);
     count(true, &status, &error);
-    CHECK(strstr(error.text, "ends after 5096 bytes, with 1000 of the 150000 bytes of member "
-                             "'000001.jpg'") != NULL, "'%s'", error.text);
+    CHECK(strstr(error.text, "ends after 5096 bytes, with 1000 of 150000 bytes of member "
+                             "'000001.jpg'") != NULL,
+          "'%s'", error.text);
     count(false, &status, &error);
-    CHECK(strstr(error.text, "with 1000 of the 150000 bytes of member '000001.jpg'") != NULL,
+    CHECK(strstr(error.text, "with 1000 of 150000 bytes of member '000001.jpg'") != NULL,
           "'%s'", error.text);
     free(data);
 }
@@ -373,7 +388,7 @@ static void test_garbage(void)
     const char *html = "<html><body>404 not found</body></html>";
     store((const unsigned char *)html, strlen(html));
     CHECK(count(true, &status, &error) == 0 && status == STATUS_DATA, "html: %d", (int)status);
-    CHECK(strstr(error.text, "not a tar") != NULL, "'%s'", error.text);
+    CHECK(strstr(error.text, "no tar") != NULL, "'%s'", error.text);
     CHECK(count(false, &status, &error) == 0 && status == STATUS_DATA, "html: %d", (int)status);
 
     unsigned char *data;
@@ -381,14 +396,17 @@ static void test_garbage(void)
     size_t size = load(&data);
     data[3584 + 20] ^= 1; /* the name in the header of sample 1: its checksum is now wrong */
     store(data, size);
-    CHECK(count(true, &status, &error) == 1 && status == STATUS_DATA, "bad header: %s", error.text);
+    CHECK(count(true, &status, &error) == 1 && status == STATUS_DATA, "bad header: %s",
+          error.text);
     CHECK(strstr(error.text, "damaged") != NULL, "'%s'", error.text);
-    CHECK(count(false, &status, &error) == 1 && status == STATUS_DATA, "bad header: %s", error.text);
+    CHECK(count(false, &status, &error) == 1 && status == STATUS_DATA, "bad header: %s",
+          error.text);
     free(data);
 
     unlink(shard_path);
     count(true, &status, &error);
-    CHECK(status == STATUS_NO_INPUT && strstr(error.text, shard_path) != NULL, "'%s'", error.text);
+    CHECK(status == STATUS_NO_INPUT && strstr(error.text, shard_path) != NULL, "'%s'",
+          error.text);
 }
 
 /* Random bytes anywhere in a shard: any result but a crash, a hang or much memory. */
@@ -409,7 +427,8 @@ static void test_corruption(enum pack pack)
         store(copy, size);
         enum status status, skip_status;
         struct error error = {0};
-        int64_t read = count(true, &status, &error), passed = count(false, &skip_status, &error);
+        int64_t read = count(true, &status, &error),
+                passed = count(false, &skip_status, &error);
         CHECK(read >= 0 && read <= 10 && (status == STATUS_OK || status == STATUS_DATA),
               "round %d: %lld samples, status %d", round, (long long)read, (int)status);
         CHECK(read == passed && status == skip_status, "round %d: %lld read, %lld passed over",
@@ -430,13 +449,13 @@ static void test_skip(void)
         bool found;
         shard_reader_open(&reader, shard_path, &usual, &error);
         enum status status = shard_reader_skip(reader, skip, &skipped, &error);
-        CHECK(status == STATUS_OK && skipped == (skip < 5 ? skip : 5), "%lld passed over of %lld",
-              (long long)skipped, (long long)skip);
+        CHECK(status == STATUS_OK && skipped == (skip < 5 ? skip : 5),
+              "%lld passed over of %lld", (long long)skipped, (long long)skip);
         status = shard_reader_next(reader, &sample, &found, &error);
         CHECK(status == STATUS_OK && found == (skip < 5), "after %lld", (long long)skip);
         if (found)
             CHECK(sample.index == skip && sample.key.data[5] == '0' + skip &&
-                  sample.fields[SHARD_IMAGE].size == (skip == 1 ? 150000 : 700),
+                      sample.fields[SHARD_IMAGE].size == (skip == 1 ? 150000 : 700),
                   "after %lld comes sample %lld", (long long)skip, (long long)sample.index);
         shard_reader_close(reader);
     }
@@ -457,10 +476,18 @@ static void test_caption(void)
         size_t size;
         bool good;
     } cases[] = {
-        {"a dog", 5, true}, {"", 0, false}, {" \t\n\r", 4, false}, {"\x1c\x1f\x85", 2, false},
-        {"\xc2\x85\xe2\x80\xa8\xc2\xa0\xe3\x80\x80", 10, false}, {"\xe2\x80\x8b", 3, true},
-        {"\xe6\x97\xa5", 3, true}, {"\xff", 1, false}, {"a\xc3", 2, false},
-        {"\xed\xa0\x80", 3, false}, {"\xc0\x80", 2, false}, {"a\0b", 3, true},
+        {"a dog", 5, true},
+        {"", 0, false},
+        {" \t\n\r", 4, false},
+        {"\x1c\x1f\x85", 2, false},
+        {"\xc2\x85\xe2\x80\xa8\xc2\xa0\xe3\x80\x80", 10, false},
+        {"\xe2\x80\x8b", 3, true},
+        {"\xe6\x97\xa5", 3, true},
+        {"\xff", 1, false},
+        {"a\xc3", 2, false},
+        {"\xed\xa0\x80", 3, false},
+        {"\xc0\x80", 2, false},
+        {"a\0b", 3, true},
         {"\xf4\x90\x80\x80", 4, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -474,7 +501,8 @@ static void test_label(void)
 {
     static const char *const good[] = {"0", "7", " 12\n", "\t-3 ", "+5", "999"};
     static const int64_t values[] = {0, 7, 12, -3, 5, 999};
-    static const char *const bad[] = {"", " ", "a", "1 2", "1.0", "0x1", "99999999999999999999"};
+    static const char *const bad[] = {
+        "", " ", "a", "1 2", "1.0", "0x1", "99999999999999999999"};
     int64_t label;
     for (int i = 0; i < 6; i++) {
         struct buffer text = view(good[i], strlen(good[i]));
@@ -491,10 +519,13 @@ static void test_label(void)
 static void write_shard(int zstd_level, struct error *error)
 {
     struct shard_writer *writer;
-    CHECK(shard_writer_open(&writer, shard_path, zstd_level, error) == STATUS_OK, "%s", error->text);
-    CHECK(shard_writer_put(writer, "d/a", "jpg", "pic", 3, error) == STATUS_OK, "%s", error->text);
+    CHECK(shard_writer_open(&writer, shard_path, zstd_level, error) == STATUS_OK, "%s",
+          error->text);
+    CHECK(shard_writer_put(writer, "d/a", "jpg", "pic", 3, error) == STATUS_OK, "%s",
+          error->text);
     CHECK(shard_writer_put(writer, "d/a", "txt", "", 0, error) == STATUS_OK, "%s", error->text);
-    CHECK(shard_writer_put(writer, "a.b", "txt", "", 0, error) == STATUS_DATA, "a dot in a key");
+    CHECK(shard_writer_put(writer, "a.b", "txt", "", 0, error) == STATUS_DATA,
+          "a dot in a key");
     CHECK(shard_writer_put(writer, "d/", "txt", "", 0, error) == STATUS_DATA, "an empty key");
     CHECK(access(shard_path, F_OK) != 0, "the shard has its name before it is whole");
     CHECK(shard_writer_finish(writer, error) == STATUS_OK, "%s", error->text);
@@ -519,7 +550,8 @@ static void test_writer(void)
     struct shard_writer *writer;
     shard_writer_open(&writer, shard_path, 0, &error);
     shard_writer_abandon(writer);
-    CHECK(shard_writer_open(&writer, "/nonexistent/0.tar", 0, &error) == STATUS_IO, "no directory");
+    CHECK(shard_writer_open(&writer, "/nonexistent/0.tar", 0, &error) == STATUS_IO,
+          "no directory");
     CHECK(rmdir(directory) == 0, "something is left in %s", directory);
 }
 

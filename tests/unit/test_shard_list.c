@@ -107,7 +107,8 @@ static void test_large(void)
     struct shard_list list = {0};
     struct error error = {0};
     enum status status = shard_list_add(&list, "{0..999}/{0000..0999}.tar", &error);
-    CHECK(status == STATUS_OK && list.count == 1000000, "%zu names: %s", list.count, error.text);
+    CHECK(status == STATUS_OK && list.count == 1000000, "%zu names: %s", list.count,
+          error.text);
     CHECK(strcmp(shard_list_name(&list, 999999), "999/0999.tar") == 0, "last name is %s",
           shard_list_name(&list, 999999));
     status = shard_list_add(&list, "{0..8999999}", &error);
