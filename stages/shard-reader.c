@@ -433,6 +433,22 @@ static void count_emitted(struct run *run, struct sample_position last)
     run->emitted = (before - 1) / options.world + 1;
 }
 
+/* The fact lets train-step see that the stream goes on where its checkpoint ends. */
+static void start_after(struct run *run, struct sample_position last)
+{
+    struct error error;
+    char text[80];
+    snprintf(text, sizeof text, "%" PRId64 ",%" PRId64 ",%" PRId64, last.epoch, last.shard,
+             last.index);
+    stage_set_fact(run->stage, "start", text);
+    if (options.limit != 0)
+        count_emitted(run, last);
+    run->started = true;
+    run->first_epoch = last.epoch;
+    run->turn = (options.rank + 1) % options.world;
+    stage_check(run->stage, sample_reader_start(run->reader, last, &error), &error);
+}
+
 static void check_options(struct stage *stage, const struct run *run)
 {
     struct error error = {0};
@@ -466,14 +482,8 @@ static void open_run(struct run *run, struct stage *stage)
     struct sample_reader_options settings = reader_options(run);
     stage_check(stage, sample_reader_open(&run->reader, &run->shards, &settings, &error),
                 &error);
-    if (!find_start(run, &position))
-        return;
-    if (options.limit != 0)
-        count_emitted(run, position);
-    run->started = true;
-    run->first_epoch = position.epoch;
-    run->turn = (options.rank + 1) % options.world;
-    stage_check(stage, sample_reader_start(run->reader, position, &error), &error);
+    if (find_start(run, &position))
+        start_after(run, position);
 }
 
 int main(int argc, char **argv)

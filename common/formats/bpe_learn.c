@@ -24,7 +24,9 @@ struct word {
     uint32_t size;  /* bytes; later symbols */
 };
 
-/* A string that a merge made. Where two merges make the same, it is one symbol. */
+/* A byte or what a merge made. No two merges make the same string: where no merge reached over
+ * its ends, its inside was merged as in every other place, so its last pair is the same, too.
+ * For the same reason a merged pair never comes back. */
 struct symbol {
     uint64_t offset; /* in learner.strings */
     uint32_t size;
@@ -34,7 +36,6 @@ struct symbol {
 struct pair {
     uint32_t left;
     uint32_t right;
-    uint32_t rank;       /* of its merge, or `none` */
     uint64_t count;      /* exact at all times */
     uint32_t first_node; /* the words it has been in, in learner.nodes */
     bool touched;        /* it stands in learner.touched */
@@ -47,10 +48,7 @@ struct node {
 
 /* A claim that a pair has a count. Every pair has one that claims its count or more: counts
  * that fall leave the claim behind, to be corrected when it comes to the top.
- *
- * A pair that is a merge already can come back, where a later merge makes the same string as
- * one of its parts from other pieces. The encoder would merge it at once, so it is merged again
- * before anything is learned: its claim is UINT64_MAX - rank, above all counts. */
+ */
 struct claim {
     uint64_t count;
     uint32_t pair;
@@ -70,7 +68,6 @@ struct bpe_learner {
     struct buffer bytes;   /* of the words */
     struct buffer symbols; /* uint32_t, of the words */
 
-    struct slots symbol_slots;
     struct buffer table;   /* struct symbol */
     struct buffer strings; /* bytes of the symbols */
 
@@ -146,12 +143,6 @@ static uint64_t word_hash(const struct bpe_learner *learner, uint32_t index)
     return words_of(learner)[index].hash;
 }
 
-static uint64_t symbol_hash(const struct bpe_learner *learner, uint32_t index)
-{
-    const struct symbol *symbol = &table_of(learner)[index];
-    return bpe_hash(learner->strings.data + symbol->offset, symbol->size) + symbol->ends_word;
-}
-
 static uint64_t pair_hash(const struct bpe_learner *learner, uint32_t index)
 {
     const struct pair *pair = &pairs_of(learner)[index];
@@ -225,54 +216,37 @@ struct bpe_learner_stats bpe_learner_stats(const struct bpe_learner *learner)
 
 /* ---- symbols ---- */
 
-/* The symbol of a string, which is made where it is new. */
-static enum status intern_symbol(struct bpe_learner *learner, const uint8_t *bytes, size_t size,
-                                 bool ends_word, uint32_t *index, struct error *error)
+static enum status add_symbol(struct bpe_learner *learner, const uint8_t *bytes, size_t size,
+                              bool ends_word, uint32_t *index, struct error *error)
 {
-    struct slots *slots = &learner->symbol_slots;
-    enum status status = slots_grow(learner, slots, symbol_hash, error);
-    if (status != STATUS_OK)
-        return status;
-    size_t slot = (bpe_hash(bytes, size) + ends_word) & (slots->size - 1);
-    for (; slots->entries[slot] != 0; slot = (slot + 1) & (slots->size - 1)) {
-        *index = slots->entries[slot] - 1;
-        const struct symbol *symbol = &table_of(learner)[*index];
-        if (symbol->size == size && symbol->ends_word == ends_word &&
-            memcmp(learner->strings.data + symbol->offset, bytes, size) == 0)
-            return STATUS_OK;
-    }
     const struct symbol symbol = {learner->strings.size, (uint32_t)size, ends_word};
-    status = append(&learner->table, &symbol, sizeof symbol, index, error);
-    if (status == STATUS_OK)
-        status = buffer_append(&learner->strings, bytes, size, error);
+    enum status status = append(&learner->table, &symbol, sizeof symbol, index, error);
     if (status != STATUS_OK)
         return status;
-    slots->entries[slot] = *index + 1;
-    slots->used++;
-    return STATUS_OK;
+    return buffer_append(&learner->strings, bytes, size, error);
 }
 
 /* A byte inside a word is symbol `byte`, at the end of a word `256 + byte`. */
-static enum status intern_bytes(struct bpe_learner *learner, struct error *error)
+static enum status add_byte_symbols(struct bpe_learner *learner, struct error *error)
 {
     for (unsigned i = 0; i < BPE_BYTE_SYMBOLS; i++) {
         const uint8_t byte = (uint8_t)i;
         uint32_t index;
-        enum status status = intern_symbol(learner, &byte, 1, i >= 256, &index, error);
+        enum status status = add_symbol(learner, &byte, 1, i >= 256, &index, error);
         if (status != STATUS_OK)
             return status;
     }
     return STATUS_OK;
 }
 
-static enum status intern_merged(struct bpe_learner *learner, uint32_t left, uint32_t right,
-                                 uint32_t *merged, struct error *error)
+static enum status add_merged_symbol(struct bpe_learner *learner, uint32_t left,
+                                     uint32_t right, uint32_t *merged, struct error *error)
 {
     const struct symbol a = table_of(learner)[left], b = table_of(learner)[right];
     uint8_t bytes[BPE_LEARN_WORD_MAX];
     memcpy(bytes, learner->strings.data + a.offset, a.size);
     memcpy(bytes + a.size, learner->strings.data + b.offset, b.size);
-    return intern_symbol(learner, bytes, a.size + b.size, b.ends_word, merged, error);
+    return add_symbol(learner, bytes, a.size + b.size, b.ends_word, merged, error);
 }
 
 static int compare_symbols(const struct bpe_learner *learner, uint32_t a, uint32_t b)
@@ -341,13 +315,12 @@ static enum status best_pair(struct bpe_learner *learner, uint32_t *best, struct
     *best = none;
     while (learner->heap.size > 0) {
         struct claim claim = pop_claim(learner);
-        const struct pair *pair = &pairs_of(learner)[claim.pair];
-        const uint64_t count = pair->count;
-        if (claim.count == count || (pair->rank != none && count > 0)) {
+        const uint64_t count = pairs_of(learner)[claim.pair].count;
+        if (claim.count == count) {
             *best = claim.pair;
             return STATUS_OK;
         }
-        if (claim.count < count || count < COUNT_MIN || pair->rank != none)
+        if (claim.count < count || count < COUNT_MIN)
             continue; /* a newer claim is in the heap, or none is needed */
         claim.count = count;
         enum status status = push_claim(learner, claim, error);
@@ -374,7 +347,7 @@ static enum status find_pair(struct bpe_learner *learner, uint32_t left, uint32_
         if (pair->left == left && pair->right == right)
             return STATUS_OK;
     }
-    const struct pair pair = {.left = left, .right = right, .rank = none, .first_node = none};
+    const struct pair pair = {.left = left, .right = right, .first_node = none};
     status = append(&learner->pairs, &pair, sizeof pair, index, error);
     if (status != STATUS_OK)
         return status;
@@ -423,10 +396,10 @@ static enum status claim_touched(struct bpe_learner *learner, struct error *erro
     for (size_t i = 0; i < learner->touched.size / sizeof *touched; i++) {
         struct pair *pair = &pairs_of(learner)[touched[i]];
         pair->touched = false;
-        if (pair->count < COUNT_MIN && pair->rank == none)
+        if (pair->count < COUNT_MIN)
             continue;
-        const uint64_t count = pair->rank == none ? pair->count : UINT64_MAX - pair->rank;
-        enum status status = push_claim(learner, (struct claim){count, touched[i]}, error);
+        enum status status =
+            push_claim(learner, (struct claim){pair->count, touched[i]}, error);
         if (status != STATUS_OK)
             return status;
     }
@@ -510,7 +483,7 @@ static enum status merge_pair(struct bpe_learner *learner, uint32_t best, struct
 {
     const struct pair pair = pairs_of(learner)[best];
     uint32_t merged;
-    enum status status = intern_merged(learner, pair.left, pair.right, &merged, error);
+    enum status status = add_merged_symbol(learner, pair.left, pair.right, &merged, error);
     if (status != STATUS_OK)
         return status;
     for (uint32_t at = pair.first_node; at != none;) {
@@ -541,12 +514,10 @@ static enum status write_symbol(struct bpe_learner *learner, uint32_t index, str
     return symbol->ends_word ? buffer_append(out, "</w>", 4, error) : STATUS_OK;
 }
 
-/* Gives a pair the next rank and writes its line. */
-static enum status write_merge(struct bpe_learner *learner, uint32_t index, size_t rank,
-                               struct buffer *out, struct error *error)
+static enum status write_merge(struct bpe_learner *learner, uint32_t index, struct buffer *out,
+                               struct error *error)
 {
-    struct pair *pair = &pairs_of(learner)[index];
-    pair->rank = (uint32_t)rank;
+    const struct pair *pair = &pairs_of(learner)[index];
     enum status status = buffer_append(out, "\n", 1, error);
     if (status == STATUS_OK)
         status = write_symbol(learner, pair->left, out, error);
@@ -568,7 +539,7 @@ enum status bpe_learner_finish(struct bpe_learner *learner, int vocab_size, stru
     const size_t wanted = (size_t)(vocab_size - BPE_VOCAB_MIN);
     enum status status = buffer_append(out, header, sizeof header - 1, error);
     if (status == STATUS_OK)
-        status = intern_bytes(learner, error);
+        status = add_byte_symbols(learner, error);
     if (status == STATUS_OK)
         status = count_pairs(learner, error);
     while (status == STATUS_OK && *merges < wanted) {
@@ -576,10 +547,10 @@ enum status bpe_learner_finish(struct bpe_learner *learner, int vocab_size, stru
         status = best_pair(learner, &best, error);
         if (status != STATUS_OK || best == none)
             break;
-        if (pairs_of(learner)[best].rank == none)
-            status = write_merge(learner, best, (*merges)++, out, error);
+        status = write_merge(learner, best, out, error);
         if (status == STATUS_OK)
             status = merge_pair(learner, best, error);
+        (*merges)++;
     }
     return status;
 }
@@ -589,7 +560,6 @@ void bpe_learner_close(struct bpe_learner *learner)
     if (learner == NULL)
         return;
     free(learner->word_slots.entries);
-    free(learner->symbol_slots.entries);
     free(learner->pair_slots.entries);
     struct buffer *const buffers[] = {
         &learner->words, &learner->bytes, &learner->symbols, &learner->table,

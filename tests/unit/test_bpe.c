@@ -136,7 +136,7 @@ static bool same_as_naive(const struct naive *naive, const uint8_t *text, size_t
     return at == got_count;
 }
 
-/* A vocabulary learned from random words over a few letters; many merges make equal strings. */
+/* A vocabulary learned from random words over a few letters. */
 static char *learn_text(struct rng *rng, int letters, int words_count, int vocab_size)
 {
     struct bpe_learner *learner;

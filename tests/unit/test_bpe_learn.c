@@ -31,7 +31,6 @@ static struct {
 struct candidate {
     const char *left, *right;
     uint64_t count;
-    int rank; /* of a merge that came back, or MERGES_MAX */
 };
 
 static int compare_naive(const char *a, const char *b)
@@ -50,8 +49,6 @@ static int compare_naive(const char *a, const char *b)
 
 static bool better(const struct candidate *a, const struct candidate *b)
 {
-    if (a->rank != b->rank)
-        return a->rank < b->rank;
     if (a->count != b->count)
         return a->count > b->count;
     int order = compare_naive(a->left, b->left);
@@ -60,15 +57,12 @@ static bool better(const struct candidate *a, const struct candidate *b)
 
 static struct candidate count_naive(const char *left, const char *right)
 {
-    struct candidate pair = {left, right, 0, MERGES_MAX};
+    struct candidate pair = {left, right, 0};
     for (int w = 0; w < naive.words; w++)
         for (int i = 0; i + 1 < naive.sizes[w]; i++)
             if (strcmp(naive.symbols[w][i], left) == 0 &&
                 strcmp(naive.symbols[w][i + 1], right) == 0)
                 pair.count += naive.counts[w];
-    for (int i = 0; i < naive.merges && pair.rank == MERGES_MAX; i++)
-        if (strcmp(naive.left[i], left) == 0 && strcmp(naive.right[i], right) == 0)
-            pair.rank = i;
     return pair;
 }
 
@@ -76,7 +70,7 @@ static struct candidate best_naive(void)
 {
     static symbol seen[4096][2];
     int seen_count = 0;
-    struct candidate best = {NULL, NULL, 0, MERGES_MAX};
+    struct candidate best = {NULL, NULL, 0};
     for (int w = 0; w < naive.words; w++) {
         for (int i = 0; i + 1 < naive.sizes[w]; i++) {
             const char *left = naive.symbols[w][i], *right = naive.symbols[w][i + 1];
@@ -89,8 +83,7 @@ static struct candidate best_naive(void)
             strcpy(seen[seen_count][0], left);
             strcpy(seen[seen_count++][1], right);
             struct candidate pair = count_naive(left, right);
-            if ((pair.count >= 2 || pair.rank < MERGES_MAX) &&
-                (best.left == NULL || better(&pair, &best)))
+            if (pair.count >= 2 && (best.left == NULL || better(&pair, &best)))
                 best = pair;
         }
     }
@@ -125,10 +118,8 @@ static void learn_naive(int wanted)
         symbol left, right;
         strcpy(left, best.left);
         strcpy(right, best.right);
-        if (best.rank == MERGES_MAX) {
-            strcpy(naive.left[naive.merges], left);
-            strcpy(naive.right[naive.merges++], right);
-        }
+        strcpy(naive.left[naive.merges], left);
+        strcpy(naive.right[naive.merges++], right);
         merge_naive(left, right);
     }
 }
@@ -142,7 +133,8 @@ static void add_word(struct bpe_learner *learner, const char *word, uint64_t cou
         snprintf(naive.symbols[w][i], SYMBOL_MAX, "%c%s", word[i],
                  word[i + 1] == '\0' ? "</w>" : "");
     for (uint64_t i = 0; i < count; i++)
-        CHECK(bpe_learner_add(learner, (const uint8_t *)word, strlen(word), &error) == STATUS_OK,
+        CHECK(bpe_learner_add(learner, (const uint8_t *)word, strlen(word), &error) ==
+                  STATUS_OK,
               "%s", word);
 }
 
@@ -231,7 +223,8 @@ static void learn(const char *const *texts, size_t count, int vocab_size, struct
     for (size_t i = 0; i < count; i++)
         CHECK(bpe_learner_add(learner, (const uint8_t *)texts[i], strlen(texts[i]), &error) ==
                   STATUS_OK, "%s", texts[i]);
-    CHECK(bpe_learner_finish(learner, vocab_size, file, &merges, &error) == STATUS_OK, "finish");
+    CHECK(bpe_learner_finish(learner, vocab_size, file, &merges, &error) == STATUS_OK,
+          "finish");
     bpe_learner_close(learner);
 }
 
@@ -269,13 +262,16 @@ static void test_limits(void)
     memset(text, 'a', sizeof text);
     text[BPE_LEARN_WORD_MAX] = ' ';
     CHECK(bpe_learner_open(&learner, &error) == STATUS_OK, "open");
-    CHECK(bpe_learner_add(learner, (const uint8_t *)text, sizeof text, &error) == STATUS_OK, "add");
+    CHECK(bpe_learner_add(learner, (const uint8_t *)text, sizeof text, &error) == STATUS_OK,
+          "add");
     struct bpe_learner_stats stats = bpe_learner_stats(learner);
     CHECK(stats.words == 2 && stats.words_too_long == 1 && stats.words_distinct == 1,
           "%d words, %d too long", (int)stats.words, (int)stats.words_too_long);
-    CHECK(bpe_learner_finish(learner, BPE_VOCAB_MIN - 1, &file, &merges, &error) == STATUS_USAGE,
+    CHECK(bpe_learner_finish(learner, BPE_VOCAB_MIN - 1, &file, &merges, &error) ==
+              STATUS_USAGE,
           "513 tokens are accepted");
-    CHECK(bpe_learner_finish(learner, BPE_VOCAB_MAX + 1, &file, &merges, &error) == STATUS_USAGE,
+    CHECK(bpe_learner_finish(learner, BPE_VOCAB_MAX + 1, &file, &merges, &error) ==
+              STATUS_USAGE,
           "49409 tokens are accepted");
     CHECK(bpe_learner_finish(learner, BPE_VOCAB_MAX, &file, &merges, &error) == STATUS_OK,
           "finish");
@@ -309,7 +305,8 @@ static void test_large(void)
     CHECK(packed[0].size == packed[1].size &&
               memcmp(packed[0].data, packed[1].data, packed[0].size) == 0, "bytes differ");
     CHECK(memcmp(packed[0].data + 4, "\0\0\0\0", 4) == 0, "a time in the header");
-    CHECK(bpe_open(&bpe, packed[0].data, packed[0].size, &error) == STATUS_OK, "%s", error.text);
+    CHECK(bpe_open(&bpe, packed[0].data, packed[0].size, &error) == STATUS_OK,
+          "%s", error.text);
     CHECK(bpe_vocab_size(bpe) == 10000, "%d", bpe_vocab_size(bpe));
     bpe_close(bpe);
     bpe_learner_close(learner);

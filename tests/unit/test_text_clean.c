@@ -91,6 +91,7 @@ static void test_entities(void)
          "&nosuchname; &averyveryverylongnamethatisnone;"},
         {"\uff06amp; &\uff41mp;", "& &"}, /* wide forms make an entity */
         {"a &amp", "a &"},
+        {"<&#65;&#x42;&#67>&eacute;&eacute", "<abc>\u00e9\u00e9"},
     };
     CHECK_TABLE(table);
 }
