@@ -2,12 +2,15 @@
 
 say() { printf '\n== %s\n' "$*"; }
 
-# begin_run DIR: an empty directory for a run, with statistics that `rec times` reads.
+# begin_run DIR: an empty directory for a run. One that holds something else stays.
 begin_run() {
+    if [ -e "$1" ] && [ ! -e "$1/.clipipe-run" ]; then
+        echo "$1 exists and is not a run of this script" >&2
+        exit 64
+    fi
     rm -rf "$1"
     mkdir -p "$1"
-    CLIPIPE_STATS=$1/stats.jsonl
-    export CLIPIPE_STATS
+    : >"$1/.clipipe-run"
 }
 
 # plot_loss DIR: draws DIR/loss.png from DIR/metrics.jsonl.
@@ -25,4 +28,9 @@ unset key
 plot "$1/loss.dat" with lines linewidth 2
 PLOT
     echo "loss curve: $1/loss.png"
+}
+
+# last_shard DIR SUFFIX: the brace list of all shards in a directory, by its nshards.txt.
+last_shard() {
+    printf '%s/{0..%d}.%s\n' "$1" $(($(cat "$1/nshards.txt") - 1)) "$2"
 }

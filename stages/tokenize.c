@@ -10,16 +10,15 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/crc32c.h"
 #include "base/io.h"
 #include "base/pool.h"
 #include "formats/bpe.h"
 #include "formats/bpe_learn.h"
 #include "formats/text_clean.h"
 #include "frame/stage.h"
+#include "model/vocabulary.h"
 
 enum {
-    VOCAB_LIMIT = 64 << 20, /* bytes of a vocabulary file */
     CHUNK = 32,             /* captions that a thread takes at a time */
 };
 
@@ -175,18 +174,16 @@ static enum status encode_record(struct work *work, struct record *record, struc
 
 /* Later stages know the vocabulary by these facts; train-step copies the file into its
  * checkpoint, and the checksum says that it is still this one. */
-static void set_facts(struct stage *stage, const struct bpe *bpe, const struct buffer *file)
+static void set_facts(struct stage *stage, const struct bpe *bpe, const char *crc)
 {
     struct error error;
-    char checksum[9];
     char *path = realpath(options.vocab, NULL);
     if (path == NULL)
         stage_fail(stage, (error_set_errno(&error, STATUS_NO_INPUT, "cannot open %s",
                                            options.vocab), &error));
-    snprintf(checksum, sizeof checksum, "%08" PRIx32, crc32c(0, file->data, file->size));
     stage_set_fact(stage, "tokenizer.type", "clip");
     stage_set_fact(stage, "tokenizer.path", path);
-    stage_set_fact(stage, "tokenizer.crc32c", checksum);
+    stage_set_fact(stage, "tokenizer.crc32c", crc);
     stage_set_fact_number(stage, "tokenizer.size", bpe_vocab_size(bpe));
     free(path);
 }
@@ -195,12 +192,13 @@ static void open_vocabulary(struct stage *stage, struct work *work)
 {
     struct error error;
     struct buffer file = {0};
-    stage_check(stage, io_read_file(options.vocab, VOCAB_LIMIT, &file, &error), &error);
+    char crc[VOCABULARY_CRC_SIZE];
+    stage_check(stage, vocabulary_load(options.vocab, NULL, &file, crc, &error), &error);
     enum status status = bpe_open(&work->bpe, file.data, file.size, &error);
     if (status != STATUS_OK)
         error_prefix(&error, "%s", options.vocab);
     stage_check(stage, status, &error);
-    set_facts(stage, work->bpe, &file);
+    set_facts(stage, work->bpe, crc);
     buffer_free(&file);
 }
 

@@ -19,16 +19,17 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/crc32c.h"
 #include "base/io.h"
 #include "base/number.h"
+#include "frame/provenance.h"
 #include "frame/stage.h"
 #include "frame/waiting.h"
 #include "model/batch.h"
 #include "model/checkpoint.h"
 #include "model/schedule.h"
+#include "model/vocabulary.h"
 
-enum { VOCABULARY_LIMIT = 64 << 20, KEYS_IN_MESSAGE = 4 };
+enum { KEYS_IN_MESSAGE = 4 };
 
 static const char *const device_names[] = {"cpu", "ref", NULL};
 static const char *const precision_names[] = {"fp32", NULL};
@@ -211,20 +212,6 @@ static void begin_schedule(struct run *run)
     schedule_from_name(scheduler_names[options.scheduler], &run->schedule.kind);
 }
 
-/* Every option that decides the result, as the checkpoint keeps it. */
-static void collect_settings(struct run *run)
-{
-    struct error error;
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
-        char value[1024];
-        option_format(&option_table[i], value, sizeof value);
-        if (!option_table[i].neutral)
-            stage_check(run->stage,
-                        metadata_set(&run->settings, option_table[i].name, value, &error),
-                        &error);
-    }
-}
-
 static void refuse_old_output(struct run *run)
 {
     struct error error, warning;
@@ -254,7 +241,8 @@ static void begin(struct run *run)
                 &error);
     parse_channels(run->stage, "image-mean", options.image_mean, run->config.preprocess.mean);
     parse_channels(run->stage, "image-std", options.image_std, run->config.preprocess.std);
-    collect_settings(run);
+    stage_check(run->stage,
+                provenance_settings(&run->settings, option_table, OPTION_COUNT, &error), &error);
     if (mkdir(options.out, 0777) != 0 && errno != EEXIST)
         stage_fail(run->stage,
                    (error_set_errno(&error, STATUS_IO, "cannot create %s", options.out), &error));
@@ -267,58 +255,36 @@ static void begin(struct run *run)
 
 /* ---- at the first record, which says how many patches there are ---- */
 
-/* The vocabulary that made the tokens, so that the checkpoint can be evaluated alone. */
-static void load_vocabulary(struct run *run)
-{
-    struct error error;
-    const char *path = options.vocab != NULL ? options.vocab
-                                             : stage_fact(run->stage, "tokenizer.path");
-    if (path == NULL)
-        return;
-    if (io_read_file(path, VOCABULARY_LIMIT, &run->vocabulary, &error) != STATUS_OK) {
-        error_hint(&error, "name the vocabulary with --vocab");
-        stage_fail(run->stage, &error);
-    }
-    char found[9];
-    const char *expected = stage_fact(run->stage, "tokenizer.crc32c");
-    snprintf(found, sizeof found, "%08x",
-             crc32c(0, run->vocabulary.data, run->vocabulary.size));
-    if (expected != NULL && strcmp(found, expected) != 0) {
-        error_set(&error, STATUS_DATA, "vocabulary %s has checksum %s, the stream was made with %s",
-                  path, found, expected);
-        stage_fail(run->stage, &error);
-    }
-}
-
-/* What the stream says about itself, and this program's own line. */
+/* What the checkpoint says about its making: the stream's facts, this program's line, and the
+ * vocabulary that made the tokens, so that it can be evaluated alone. */
 static void collect_about(struct run *run)
 {
     struct error error;
     uint64_t version;
+    char crc[VOCABULARY_CRC_SIZE];
     stage_check(run->stage,
                 metadata_copy(&run->about, reader_metadata(run->stage->reader, &version), &error),
                 &error);
-    char key[16] = "pg.1";
-    for (int n = 2; metadata_get(&run->about, key) != NULL; n++)
-        snprintf(key, sizeof key, "pg.%d", n);
     stage_check(run->stage,
-                metadata_set(&run->about, key, stage_provenance(run->stage), &error), &error);
+                provenance_append(&run->about, stage_provenance(run->stage), &error), &error);
+    const char *path = options.vocab != NULL ? options.vocab
+                                             : stage_fact(run->stage, "tokenizer.path");
+    if (path != NULL)
+        stage_check(run->stage,
+                    vocabulary_load(path, stage_fact(run->stage, "tokenizer.crc32c"),
+                                    &run->vocabulary, crc, &error),
+                    &error);
 }
 
 static void compare_settings(struct run *run, const struct checkpoint *checkpoint)
 {
-    const struct metadata *old = &checkpoint->state.header.metadata;
-    for (size_t i = 0; i < run->settings.count; i++) {
-        const char *name = run->settings.entries[i].key, *now = run->settings.entries[i].value;
-        const char *before = metadata_get(old, name);
-        if (before == NULL || strcmp(before, now) == 0 || options.resume_changed)
-            continue;
-        struct error error;
-        error_set(&error, STATUS_USAGE, "--%s is %s, the checkpoint was made with %s", name, now,
-                  before);
-        error_hint(&error, "give the same options, or --resume-changed");
-        stage_fail(run->stage, &error);
-    }
+    struct error error;
+    if (options.resume_changed ||
+        provenance_compare(&run->settings, &checkpoint->state.header.metadata, &error) ==
+            STATUS_OK)
+        return;
+    error_hint(&error, "give the same options, or --resume-changed");
+    stage_fail(run->stage, &error);
 }
 
 /* shard-reader names the sample it starts after; resuming on other data would train twice on
@@ -389,7 +355,6 @@ static void begin_training(struct run *run, struct record *first)
                 optimizer_init(&run->optimizer, run->kernels, &run->clip->table, &settings,
                                &error),
                 &error);
-    load_vocabulary(run);
     collect_about(run);
     if (!options.resume || !resume(run))
         stage_check(run->stage, clip_initialize(run->clip, (uint64_t)options.seed, &error),

@@ -8,6 +8,8 @@
 #include "base/number.h"
 #include "formats/image_codec.h"
 
+enum { KEPT_BYTES_MAX = 64 << 20 };
+
 struct image_decoder {
     struct jpeg_codec *jpeg;
     struct image_bytes bytes;
@@ -46,38 +48,71 @@ const char *image_format_name(enum image_format format)
     return names[format];
 }
 
+static bool has_at(const uint8_t *bytes, size_t size, size_t at, const char *wanted)
+{
+    size_t length = strlen(wanted);
+    return size >= at + length && memcmp(bytes + at, wanted, length) == 0;
+}
+
 static enum image_format recognise(const uint8_t *bytes, size_t size)
 {
-    if (size >= 3 && memcmp(bytes, "\xff\xd8\xff", 3) == 0)
+    if (has_at(bytes, size, 0, "\xff\xd8\xff"))
         return IMAGE_JPEG;
-    if (size >= 12 && memcmp(bytes, "RIFF", 4) == 0 && memcmp(bytes + 8, "WEBP", 4) == 0)
+    if (has_at(bytes, size, 0, "RIFF") && has_at(bytes, size, 8, "WEBP"))
         return IMAGE_WEBP;
-    if (size >= 8 && memcmp(bytes, "\x89PNG\r\n\x1a\n", 8) == 0)
+    if (has_at(bytes, size, 0, "\x89PNG\r\n\x1a\n"))
         return IMAGE_PNG;
     return IMAGE_UNKNOWN;
 }
 
-/* Says what a file that is no image looks like: the usual cases of broken downloads. */
+/* What the web serves in place of the three formats, or NULL. */
+static const char *describe_other(const uint8_t *bytes, size_t size)
+{
+    static const struct {
+        size_t at;
+        const char *magic, *what;
+    } others[] = {
+        {0, "GIF8", "a GIF image"},        {4, "ftypavi", "an AVIF image"},
+        {4, "ftyphei", "a HEIC image"},    {4, "ftypmif1", "a HEIF image"},
+        {0, "BM", "a BMP image"},          {0, "II*", "a TIFF image"},
+        {0, "MM", "a TIFF image"},         {0, "\xff\x0a", "a JPEG XL image"},
+        {4, "JXL ", "a JPEG XL image"},    {4, "jP  ", "a JPEG 2000 image"},
+        {0, "\x1f\x8b", "gzip-compressed"}, {0, "%PDF", "a PDF document"},
+    };
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (has_at(bytes, size, others[i].at, others[i].magic))
+            return others[i].what;
+
+    size_t start = size < 64 ? size : 64, blank = 0, ascii = 0;
+    bool control = false;
+    for (size_t i = 0; i < start; i++) {
+        control |= bytes[i] < 0x09 || (bytes[i] > 0x0d && bytes[i] < 0x20) || bytes[i] == 0x7f;
+        ascii += bytes[i] < 0x80;
+    }
+    if (control || 2 * ascii <= start)
+        return NULL;
+    while (blank < start && (bytes[blank] == ' ' || bytes[blank] < 0x20))
+        blank++;
+    return blank < start && bytes[blank] == '<' ? "HTML or XML text" : "text";
+}
+
 static enum status refuse_unknown(const uint8_t *bytes, size_t size, struct error *error)
 {
+    static const char expected[] = "expected JPEG, WebP or PNG";
     if (size == 0)
-        return error_set(error, STATUS_DATA, "empty file, expected JPEG, WebP or PNG");
-    if (memcmp(bytes, "GIF8", size < 4 ? size : 4) == 0)
-        return error_set(error, STATUS_DATA, "GIF image, expected JPEG, WebP or PNG");
-    size_t start = size < 64 ? size : 64;
-    bool text = true;
-    for (size_t i = 0; i < start; i++)
-        text &= (bytes[i] >= 0x20 && bytes[i] < 0x7f) || bytes[i] >= 0x80 ||
-                (bytes[i] >= 0x09 && bytes[i] <= 0x0d);
-    if (text && bytes[0] == '<')
-        return error_set(error, STATUS_DATA, "HTML or XML text, expected JPEG, WebP or PNG");
-    if (text)
-        return error_set(error, STATUS_DATA, "text, expected JPEG, WebP or PNG");
-    return error_set(error, STATUS_DATA,
-                     "unknown format (first bytes %02x %02x %02x %02x), expected JPEG, WebP or "
-                     "PNG",
-                     bytes[0], size > 1 ? bytes[1] : 0, size > 2 ? bytes[2] : 0,
-                     size > 3 ? bytes[3] : 0);
+        return error_set(error, STATUS_DATA, "empty file, %s", expected);
+    const char *what = describe_other(bytes, size);
+    if (what != NULL)
+        return error_set(error, STATUS_DATA, "looks like %s, %s", what, expected);
+    return error_set(error, STATUS_DATA, "unknown format, first byte 0x%02x of %zu, %s", bytes[0],
+                     size, expected);
+}
+
+/* One huge image must not cost its memory for the rest of the run. */
+static void shrink(struct buffer *buffer)
+{
+    if (buffer->capacity > KEPT_BYTES_MAX)
+        buffer_free(buffer);
 }
 
 enum status image_decoder_begin(struct image_decoder *decoder, const uint8_t *bytes,
@@ -85,17 +120,20 @@ enum status image_decoder_begin(struct image_decoder *decoder, const uint8_t *by
                                 struct error *error)
 {
     enum status status;
+    shrink(&decoder->pixels);
+    shrink(&decoder->scratch);
+    decoder->info.format = IMAGE_UNKNOWN;
     decoder->bytes = (struct image_bytes){bytes, size};
     *info = (struct image_info){.format = recognise(bytes, size)};
     switch (info->format) {
     case IMAGE_JPEG:
-        status = jpeg_codec_info(decoder->jpeg, decoder->bytes, info, error);
+        status = jpeg_codec_begin(decoder->jpeg, decoder->bytes, info, error);
         break;
     case IMAGE_WEBP:
-        status = webp_codec_info(decoder->bytes, info, error);
+        status = webp_codec_begin(decoder->bytes, info, error);
         break;
     case IMAGE_PNG:
-        status = png_codec_info(decoder->bytes, info, error);
+        status = png_codec_begin(decoder->bytes, info, error);
         break;
     default:
         return refuse_unknown(bytes, size, error);
@@ -113,19 +151,12 @@ enum status image_decoder_begin(struct image_decoder *decoder, const uint8_t *by
     return STATUS_OK;
 }
 
-enum status image_reserve_whole(const struct image_info *info, struct buffer *scratch,
-                                struct error *error)
-{
-    scratch->size = 0;
-    return buffer_reserve(scratch, info->width * info->height * 3, error);
-}
-
-void image_copy_region(const uint8_t *whole, size_t width, const struct image_region *region,
+void image_copy_region(const uint8_t *pixels, size_t width, const struct image_region *region,
                        uint8_t *out)
 {
     for (size_t y = 0; y < region->height; y++)
         memcpy(out + y * region->width * 3,
-               whole + ((region->y + y) * width + region->x) * 3, region->width * 3);
+               pixels + ((region->y + y) * width + region->x) * 3, region->width * 3);
 }
 
 enum status image_decoder_region(struct image_decoder *decoder,
@@ -147,13 +178,13 @@ enum status image_decoder_region(struct image_decoder *decoder,
     *rgb = decoder->pixels.data;
     switch (info->format) {
     case IMAGE_JPEG:
-        return jpeg_codec_decode(decoder->jpeg, decoder->bytes, region, decoder->pixels.data,
+        return jpeg_codec_region(decoder->jpeg, decoder->bytes, region, decoder->pixels.data,
                                  &decoder->scratch, error);
     case IMAGE_WEBP:
-        return webp_codec_decode(decoder->bytes, info, region, decoder->pixels.data,
+        return webp_codec_region(decoder->bytes, info, region, decoder->pixels.data,
                                  &decoder->scratch, error);
     case IMAGE_PNG:
-        return png_codec_decode(decoder->bytes, info, region, decoder->pixels.data,
+        return png_codec_region(decoder->bytes, info, region, decoder->pixels.data,
                                 &decoder->scratch, error);
     case IMAGE_UNKNOWN:
         break;

@@ -23,7 +23,7 @@ struct jpeg_codec {
     struct jpeg_error_mgr errors;
     struct jpeg_progress_mgr progress;
     struct error *error;
-    size_t size;
+    size_t size; /* of the file, for messages */
     jmp_buf escape;
 };
 
@@ -44,14 +44,17 @@ static _Noreturn void on_error(j_common_ptr jpeg)
     longjmp(codec->escape, 1);
 }
 
-/* libjpeg goes on after damage with pixels it makes up. Warnings about oddities that change no
- * pixel are not counted: many cameras write such files. */
+/* libjpeg warns of damage and goes on with pixels it makes up. Warnings of oddities that change
+ * no pixel are let pass, because cameras write such files: an unknown JFIF version or Adobe
+ * transform, and bytes between the segments of the header. Once a scan has begun, bytes left
+ * over before a marker are data that was decoded wrongly. */
 static void on_message(j_common_ptr jpeg, int level)
 {
+    const struct jpeg_codec *codec = jpeg->client_data;
     int code = jpeg->err->msg_code;
-    if (level < 0 && (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER ||
-                      code == JWRN_HUFF_BAD_CODE || code == JWRN_MUST_RESYNC ||
-                      code == JWRN_ARITH_BAD_CODE || code == JWRN_NOT_SEQUENTIAL))
+    bool harmless = code == JWRN_JFIF_MAJOR || code == JWRN_ADOBE_XFORM ||
+                    (code == JWRN_EXTRANEOUS_DATA && codec->jpeg.input_scan_number == 0);
+    if (level < 0 && !harmless)
         on_error(jpeg);
 }
 
@@ -93,25 +96,20 @@ void jpeg_codec_close(struct jpeg_codec *codec)
     free(codec);
 }
 
-static void read_header(struct jpeg_codec *codec, struct image_bytes in)
+enum status jpeg_codec_begin(struct jpeg_codec *codec, struct image_bytes in,
+                             struct image_info *info, struct error *error)
 {
-    codec->size = in.size;
-    jpeg_mem_src(&codec->jpeg, in.data, in.size);
-    jpeg_read_header(&codec->jpeg, TRUE);
-}
-
-enum status jpeg_codec_info(struct jpeg_codec *codec, struct image_bytes in,
-                            struct image_info *info, struct error *error)
-{
+    jpeg_abort_decompress(&codec->jpeg); /* an image that was begun and never decoded */
     codec->error = error;
+    codec->size = in.size;
     if (setjmp(codec->escape) != 0) {
         jpeg_abort_decompress(&codec->jpeg);
         return error->status;
     }
-    read_header(codec, in);
+    jpeg_mem_src(&codec->jpeg, in.data, in.size);
+    jpeg_read_header(&codec->jpeg, TRUE);
     info->width = codec->jpeg.image_width;
     info->height = codec->jpeg.image_height;
-    jpeg_abort_decompress(&codec->jpeg);
     return STATUS_OK;
 }
 
@@ -133,6 +131,8 @@ static bool has_end(struct image_bytes in)
 
 static bool can_crop(const struct jpeg_decompress_struct *jpeg)
 {
+    if (jpeg->arith_code)
+        return false;
     if (jpeg->num_components == 1)
         return true;
     const jpeg_component_info *c = jpeg->comp_info;
@@ -169,13 +169,22 @@ static enum status decode_cropped(struct jpeg_codec *codec, const struct image_r
         jpeg_skip_scanlines(jpeg, (JDIMENSION)region->y);
 
     size_t row = (size_t)jpeg->output_width * 3;
+    if (jpeg->output_width == region->width) {
+        read_lines(jpeg, out, row, region->height);
+        return STATUS_OK;
+    }
     scratch->size = 0;
-    enum status status = buffer_reserve(scratch, row * region->height, error);
+    enum status status = buffer_reserve(scratch, row * LINES_AT_ONCE, error);
     if (status != STATUS_OK)
         return status;
-    read_lines(jpeg, scratch->data, row, region->height);
-    const struct image_region inner = {region->x - x, 0, region->width, region->height};
-    image_copy_region(scratch->data, jpeg->output_width, &inner, out);
+    struct image_region inner = {region->x - x, 0, region->width, LINES_AT_ONCE};
+    for (size_t y = 0; y < region->height; y += inner.height) {
+        if (inner.height > region->height - y)
+            inner.height = region->height - y;
+        read_lines(jpeg, scratch->data, row, inner.height);
+        image_copy_region(scratch->data, jpeg->output_width, &inner,
+                          out + y * region->width * 3);
+    }
     return STATUS_OK;
 }
 
@@ -213,7 +222,7 @@ static enum status decode_whole(struct jpeg_codec *codec, const struct image_reg
     return STATUS_OK;
 }
 
-enum status jpeg_codec_decode(struct jpeg_codec *codec, struct image_bytes in,
+enum status jpeg_codec_region(struct jpeg_codec *codec, struct image_bytes in,
                               const struct image_region *region, uint8_t *out,
                               struct buffer *scratch, struct error *error)
 {
@@ -225,7 +234,6 @@ enum status jpeg_codec_decode(struct jpeg_codec *codec, struct image_bytes in,
         jpeg_abort_decompress(jpeg);
         return error->status;
     }
-    read_header(codec, in);
     bool cmyk = jpeg->jpeg_color_space == JCS_CMYK || jpeg->jpeg_color_space == JCS_YCCK;
     jpeg->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
     jpeg->dct_method = JDCT_ISLOW;

@@ -2,10 +2,9 @@
  * bits; alpha dropped; gamma, profiles and texts ignored. */
 #include <png.h>
 #include <setjmp.h>
-#include <stdlib.h>
+#include <stdbool.h>
 #include <string.h>
 
-#include "base/number.h"
 #include "formats/image_codec.h"
 
 enum { CHUNK_BYTES_MAX = 8 << 20, SIDE_MAX = 1 << 20 };
@@ -44,13 +43,6 @@ static void read_bytes(png_structp png, png_bytep out, size_t size)
     input->at += size;
 }
 
-/* Chunks that cost time and memory and change no pixel are not looked at. */
-static void ignore_chunks(png_structp png)
-{
-    static const png_byte names[] = "iCCP\0iTXt\0zTXt\0tEXt\0eXIf";
-    png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, names, 5);
-}
-
 static png_structp open_reader(struct png_input *input, png_infop *info)
 {
     png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, input, on_error, on_warning);
@@ -63,11 +55,12 @@ static png_structp open_reader(struct png_input *input, png_infop *info)
     png_set_read_fn(png, input, read_bytes);
     png_set_user_limits(png, SIDE_MAX, SIDE_MAX);
     png_set_chunk_malloc_max(png, CHUNK_BYTES_MAX);
-    ignore_chunks(png);
+    /* A count of -1 means every chunk that changes no pixel: those are not even unpacked. */
+    png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, NULL, -1);
     return png;
 }
 
-enum status png_codec_info(struct image_bytes in, struct image_info *info, struct error *error)
+enum status png_codec_begin(struct image_bytes in, struct image_info *info, struct error *error)
 {
     struct png_input input = {.bytes = in, .error = error};
     png_infop about;
@@ -85,7 +78,7 @@ enum status png_codec_info(struct image_bytes in, struct image_info *info, struc
     return STATUS_OK;
 }
 
-static void ask_for_rgb(png_structp png, png_infop about)
+static void ask_for_rgb(png_structp png, png_infop about, size_t width)
 {
     int type = png_get_color_type(png, about);
     if (type == PNG_COLOR_TYPE_PALETTE)
@@ -98,43 +91,61 @@ static void ask_for_rgb(png_structp png, png_infop about)
     png_set_strip_alpha(png);
     png_set_interlace_handling(png);
     png_read_update_info(png, about);
+    if (png_get_rowbytes(png, about) != width * 3)
+        png_error(png, "rows of an unexpected size");
 }
 
-enum status png_codec_decode(struct image_bytes in, const struct image_info *info,
+/* Row by row, keeping what lies in the region. The rows below it are read, too: their checksum
+ * is the only sign of damage. `scratch` holds one row. */
+static void read_rows(png_structp png, const struct image_info *info,
+                      const struct image_region *region, uint8_t *out, uint8_t *scratch)
+{
+    size_t kept = region->width * 3;
+    for (size_t y = 0; y < info->height; y++) {
+        bool inside = y >= region->y && y - region->y < region->height;
+        bool direct = inside && region->width == info->width;
+        png_read_row(png, direct ? out : scratch, NULL);
+        if (inside && !direct)
+            memcpy(out, scratch + region->x * 3, kept);
+        if (inside)
+            out += kept;
+    }
+}
+
+/* Seven passes over the whole image, which is in `scratch`. */
+static void read_interlaced(png_structp png, const struct image_info *info,
+                            const struct image_region *region, uint8_t *out, uint8_t *scratch)
+{
+    for (int pass = 0; pass < PNG_INTERLACE_ADAM7_PASSES; pass++)
+        for (size_t y = 0; y < info->height; y++)
+            png_read_row(png, scratch + y * info->width * 3, NULL);
+    image_copy_region(scratch, info->width, region, out);
+}
+
+enum status png_codec_region(struct image_bytes in, const struct image_info *info,
                              const struct image_region *region, uint8_t *out,
                              struct buffer *scratch, struct error *error)
 {
-    enum status status = image_reserve_whole(info, scratch, error);
-    if (status != STATUS_OK)
-        return status;
-    size_t row = info->width * 3;
-    png_bytep *rows = malloc(info->height * sizeof rows[0]);
-    if (rows == NULL)
-        return error_memory(error, info->height * sizeof rows[0], "rows of a PNG");
-    for (size_t y = 0; y < info->height; y++)
-        rows[y] = scratch->data + y * row;
-
     struct png_input input = {.bytes = in, .error = error};
-    png_infop about = NULL;
+    png_infop about;
     png_structp png = open_reader(&input, &about);
-    if (png == NULL) {
-        free(rows);
+    if (png == NULL)
         return error->status;
-    }
     if (setjmp(input.escape) != 0) {
         png_destroy_read_struct(&png, &about, NULL);
-        free(rows);
         return error->status;
     }
     png_read_info(png, about);
-    ask_for_rgb(png, about);
-    if (png_get_rowbytes(png, about) != row)
-        png_error(png, "rows of an unexpected size");
-    png_read_image(png, rows);
+    bool interlaced = png_get_interlace_type(png, about) != PNG_INTERLACE_NONE;
+    ask_for_rgb(png, about, info->width);
+
+    size_t rows = interlaced ? info->height : 1;
+    scratch->size = 0;
+    if (buffer_reserve(scratch, rows * info->width * 3, error) != STATUS_OK)
+        longjmp(input.escape, 1);
+    (interlaced ? read_interlaced : read_rows)(png, info, region, out, scratch->data);
     png_read_end(png, NULL);
     png_destroy_read_struct(&png, &about, NULL);
-    free(rows);
-    image_copy_region(scratch->data, info->width, region, out);
     return STATUS_OK;
 }
 

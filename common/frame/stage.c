@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/number.h"
+#include "frame/provenance.h"
 #include "frame/statistics.h"
 #include "frame/version.h"
 
@@ -148,29 +149,6 @@ void stage_check(struct stage *stage, enum status status, const struct error *er
 
 /* ---- the beginning ---- */
 
-/* "name version --option=value ... operand ...": what decides the output, and nothing that
- * does not, so that the same work gives the same bytes. */
-static char *format_provenance(const struct stage *stage)
-{
-    char *text = NULL;
-    size_t size = 0;
-    FILE *out = open_memstream(&text, &size);
-    if (out == NULL)
-        return NULL;
-    fprintf(out, "%s %s", stage->program->name, version_number());
-    for (size_t i = 0; i < stage->program->option_count; i++) {
-        const struct option_spec *spec = &stage->program->options[i];
-        char value[1024];
-        option_format(spec, value, sizeof value);
-        if (!spec->neutral && value[0] != '\0')
-            fprintf(out, " --%s=%s", spec->name, value);
-    }
-    if (!(stage->program->streams & STAGE_READS))
-        for (int i = 0; i < stage->operand_count; i++)
-            fprintf(out, " %s", stage->operands[i]);
-    return fclose(out) == 0 ? text : NULL;
-}
-
 static enum status check_required(const struct program *program, struct error *error)
 {
     for (size_t i = 0; i < program->option_count; i++)
@@ -240,7 +218,10 @@ void stage_begin(struct stage *stage, const struct program *program, int argc, c
         error_hint(&error, "%s --help lists the options", program->name);
         stage_fail(stage, &error);
     }
-    stage->provenance = format_provenance(stage);
+    bool source = !(program->streams & STAGE_READS);
+    stage->provenance =
+        provenance_format(program->name, program->options, program->option_count,
+                          stage->operands, source ? stage->operand_count : 0);
     if (stage->provenance == NULL)
         stage_fail(stage, (error_memory(&error, 4096, "the provenance"), &error));
 
@@ -319,7 +300,7 @@ const char *stage_fact(const struct stage *stage, const char *key)
     return metadata_get(reader_metadata(stage->reader, &version), key);
 }
 
-/* Upstream's facts, then this stage's, then its provenance under the next free number. */
+/* Upstream's facts, then this stage's, then its provenance. */
 static enum status update_metadata(struct stage *stage, const struct metadata *upstream,
                                    struct error *error)
 {
@@ -328,11 +309,8 @@ static enum status update_metadata(struct stage *stage, const struct metadata *u
     for (size_t i = 0; status == STATUS_OK && i < stage->facts.count; i++)
         status = metadata_set(&map, stage->facts.entries[i].key, stage->facts.entries[i].value,
                               error);
-    char key[16] = "pg.1";
-    for (int n = 2; metadata_get(&map, key) != NULL; n++)
-        snprintf(key, sizeof key, "pg.%d", n);
     if (status == STATUS_OK)
-        status = metadata_set(&map, key, stage->provenance, error);
+        status = provenance_append(&map, stage->provenance, error);
     if (status == STATUS_OK)
         status = writer_set_metadata(stage->writer, &map, error);
     metadata_free(&map);

@@ -18,6 +18,11 @@ void statistics_print(const struct statistics *s, FILE *out)
     char dropped[40] = "";
     if (s->dropped > 0)
         snprintf(dropped, sizeof dropped, " (%" PRIu64 " dropped)", s->dropped);
+    if (s->records == 0 && s->bytes == 0) { /* a program that has nothing to do with records */
+        fprintf(out, "%s: %" PRIu64 " samples, %.2f s\n", s->name, s->samples,
+                (double)s->total_ns * 1e-9);
+        return;
+    }
     fprintf(out,
             "%s: %" PRIu64 " records, %" PRIu64 " samples%s, %.1f MB, %.2f s; "
             "waiting for input %.1f%%, working %.1f%%, waiting for output %.1f%%\n",

@@ -2,21 +2,18 @@
 
 #include <stdio.h>
 
-#include "base/io.h"
-
-enum { VOCABULARY_LIMIT = 64 << 20 };
+#include "model/vocabulary.h"
 
 static enum status open_vocabulary(struct caption_encoder *encoder, const char *path,
                                    struct error *error)
 {
     struct buffer bytes = {0};
-    enum status status = io_read_file(path, VOCABULARY_LIMIT, &bytes, error);
+    char crc[VOCABULARY_CRC_SIZE];
+    enum status status = vocabulary_load(path, NULL, &bytes, crc, error);
     if (status == STATUS_OK) {
         status = bpe_open(&encoder->bpe, bytes.data, bytes.size, error);
         if (status != STATUS_OK)
             error_prefix(error, "%s", path);
-    } else if (status == STATUS_NO_INPUT) {
-        error_hint(error, "name the vocabulary with --vocab");
     }
     buffer_free(&bytes);
     return status;
