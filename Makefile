@@ -98,15 +98,17 @@ check-long: all $(test_tools)
 bench: all $(benches)
 	@BUILD=$(build) sh tests/bench/bench.sh
 
-# libFuzzer on every target in turn, FUZZ_SECONDS each; needs clang.
+# libFuzzer on every target in turn, FUZZ_SECONDS each, from the seeds of its replay; needs clang.
 FUZZ_SECONDS ?= 60
+fuzz_library := $(wildcard common/base/*.c common/stream/*.c common/formats/*.c) \
+                common/model/config.c
 fuzz: $(fuzz_sources:tests/fuzz/%.c=fuzz-%)
-fuzz-%: tests/fuzz/%.c
+fuzz-%: tests/fuzz/%.c $(build)/tests/fuzz/%
 	@mkdir -p build/fuzz/$*.corpus
+	$(build)/tests/fuzz/$* --seeds build/fuzz/$*.corpus
 	clang -std=c11 -D_GNU_SOURCE -Icommon -I. -g -O1 -fsanitize=fuzzer,address,undefined \
-	    -DCLIPIPE_VERSION='"$(VERSION)"' $(package_cflags) -pthread \
-	    -o build/fuzz/$* $< $(wildcard common/base/*.c common/stream/*.c common/formats/*.c) \
-	    $(package_libs) -lm
+	    -fno-sanitize-recover=all $(package_cflags) -pthread \
+	    -o build/fuzz/$* $< $(fuzz_library) $(package_libs) -lm
 	build/fuzz/$* -max_total_time=$(FUZZ_SECONDS) -max_len=65536 build/fuzz/$*.corpus
 
 lint:

@@ -23,7 +23,7 @@ say "drawing scenes of 64 kinds; 6 of the kinds are left out of the training set
 scene-shards -q --count 20000 --test-count 1280 --size 64 --seed 1 --out "$out/scenes"
 
 say "learning a vocabulary from the captions"
-shard-reader -q "$train" | tokenize -q --learn 600 >"$out/vocab.txt.gz"
+shard-reader -q "$train" | tokenize -q --learn 640 >"$out/vocab.txt.gz"
 
 say "training $steps steps of $batch: 16 patches of each image in place of 64, 12 text tokens"
 CLIPIPE_STATS=$out/stats.jsonl

@@ -150,8 +150,11 @@ static enum status prepare(struct work *work, struct record *record, struct erro
         return error_memory(error, SIZE_MAX, "images");
     status = buffer_reserve(&work->pixels, bytes, error);
     if (status == STATUS_OK)
-        status = buffer_reserve(&work->errors, work->encoded.batch * sizeof(struct error), error);
-    return status == STATUS_OK ? buffer_reserve(&work->keep, work->encoded.batch, error) : status;
+        status =
+            buffer_reserve(&work->errors, work->encoded.batch * sizeof(struct error), error);
+    if (status == STATUS_OK)
+        status = buffer_reserve(&work->keep, work->encoded.batch, error);
+    return status;
 }
 
 /* Reports bad samples in order, whichever thread met them. */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/number.h"
+#include "formats/sample_batch.h"
 #include "formats/sample_reader.h"
 #include "frame/bad_samples.h"
 #include "frame/stage.h"
@@ -228,119 +229,50 @@ static bool next_good(struct run *run, const struct shard_sample **sample,
 
 /* ---- records ---- */
 
-/* One record as it grows. Samples up to `complete` can be written; behind them is at most one
- * whose turn of the ranks is not over, and which is dropped if it never is. */
-struct batch {
-    struct buffer key, image, text;
-    int64_t *key_offsets, *image_offsets, *text_offsets, *labels, *positions;
-    size_t count, complete;
+/* Samples that wait for their record. Up to `complete` they can be written; behind them is at
+ * most one whose turn of the ranks is not over, and which is dropped if it never is. */
+struct waiting {
+    struct sample_batch batch;
+    size_t complete;
 };
 
-static enum status batch_init(struct batch *batch, size_t capacity, struct error *error)
-{
-    int64_t *values = calloc(capacity * 7 + 3, sizeof *values);
-    if (values == NULL)
-        return error_memory(error, (capacity * 7 + 3) * sizeof *values, "a record");
-    *batch = (struct batch){
-        .key_offsets = values,
-        .image_offsets = values + capacity + 1,
-        .text_offsets = values + 2 * capacity + 2,
-        .labels = values + 3 * capacity + 3,
-        .positions = values + 4 * capacity + 3,
-    };
-    return STATUS_OK;
-}
-
-static void batch_free(struct batch *batch)
-{
-    free(batch->key_offsets);
-    buffer_free(&batch->key);
-    buffer_free(&batch->image);
-    buffer_free(&batch->text);
-}
-
-static enum status append_ragged(struct buffer *data, int64_t *offsets, size_t count,
-                                 const struct buffer *value, struct error *error)
-{
-    enum status status = buffer_append(data, value->data, value->size, error);
-    offsets[count + 1] = (int64_t)data->size;
-    return status;
-}
-
-static enum status batch_append(struct batch *batch, const struct shard_sample *sample,
-                                int64_t label, struct sample_position position,
-                                struct error *error)
-{
-    size_t at = batch->count;
-    enum status status = append_ragged(&batch->key, batch->key_offsets, at, &sample->key,
-                                       error);
-    if (status == STATUS_OK)
-        status = append_ragged(&batch->image, batch->image_offsets, at,
-                               &sample->fields[SHARD_IMAGE], error);
-    if (status == STATUS_OK)
-        status = append_ragged(&batch->text, batch->text_offsets, at,
-                               &sample->fields[SHARD_TEXT], error);
-    batch->labels[at] = label;
-    batch->positions[3 * at] = position.epoch;
-    batch->positions[3 * at + 1] = position.shard;
-    batch->positions[3 * at + 2] = position.index;
-    batch->count++;
-    return status;
-}
-
-static enum status put_ragged(struct record *record, const char *name, struct buffer *data,
-                              int64_t *offsets, size_t count, struct error *error)
-{
-    return record_put_ragged(record, name, DTYPE_U8, data->data, (size_t)offsets[count],
-                             offsets, count, error);
-}
-
 /* Writes the complete samples and begins a new record. */
-static void write_batch(struct run *run, struct batch *batch)
+static void write_waiting(struct run *run, struct waiting *waiting)
 {
     struct error error;
-    struct record record = {.count = 0};
-    struct tensor tensor;
-    size_t count = batch->complete;
-    const size_t shape[] = {count, 3};
-
-    enum status status = put_ragged(&record, "key", &batch->key, batch->key_offsets, count,
-                                    &error);
-    if (status == STATUS_OK && extensions_of(SHARD_IMAGE) != NULL)
-        status = put_ragged(&record, "image_bytes", &batch->image, batch->image_offsets, count,
-                            &error);
-    if (status == STATUS_OK && extensions_of(SHARD_TEXT) != NULL)
-        status = put_ragged(&record, "text", &batch->text, batch->text_offsets, count, &error);
-    tensor_init(&tensor, "label", DTYPE_I64, 1, shape, batch->labels);
-    if (status == STATUS_OK && run->judge.labels == LABELS_ALL)
-        status = record_put(&record, &tensor, &error);
-    tensor_init(&tensor, "position", DTYPE_I64, 2, shape, batch->positions);
-    if (status == STATUS_OK)
-        status = record_put(&record, &tensor, &error);
-    stage_check(run->stage, status, &error);
+    struct record record;
+    const struct sample_batch_fields fields = {
+        .image = extensions_of(SHARD_IMAGE) != NULL,
+        .text = extensions_of(SHARD_TEXT) != NULL,
+        .label = run->judge.labels == LABELS_ALL,
+    };
+    stage_check(run->stage,
+                sample_batch_view(&waiting->batch, waiting->complete, fields, &record, &error),
+                &error);
     stage_write(run->stage, &record);
-
-    batch->count = batch->complete = 0;
-    batch->key.size = batch->image.size = batch->text.size = 0;
+    sample_batch_clear(&waiting->batch);
+    waiting->complete = 0;
 }
 
 /* Of every `world` good samples in a row each rank takes one, and all only if all can. */
-static void take_good(struct run *run, struct batch *batch, const struct shard_sample *sample,
-                      struct sample_position position)
+static void take_good(struct run *run, struct waiting *waiting,
+                      const struct shard_sample *sample, struct sample_position position)
 {
     struct error error;
     if (run->turn == options.rank)
-        stage_check(run->stage, batch_append(batch, sample, run->judge.label, position, &error),
+        stage_check(run->stage,
+                    sample_batch_append(&waiting->batch, sample, run->judge.label, position,
+                                        &error),
                     &error);
     if (++run->turn < options.world)
         return;
     run->turn = 0;
-    if (batch->count > batch->complete) {
-        batch->complete++;
+    if (waiting->batch.count > waiting->complete) {
+        waiting->complete++;
         run->emitted++;
     }
-    if (batch->complete == (size_t)options.batch)
-        write_batch(run, batch);
+    if (waiting->complete == (size_t)options.batch)
+        write_waiting(run, waiting);
 }
 
 /* ---- starting ---- */
@@ -491,26 +423,26 @@ int main(int argc, char **argv)
     struct stage stage;
     struct error error;
     struct run run;
-    struct batch batch;
+    struct waiting waiting = {.complete = 0};
     const struct shard_sample *sample;
     struct sample_position position;
 
     stage_begin(&stage, &program, argc, argv);
     bad_samples_begin(&bad, &stage);
     open_run(&run, &stage);
-    stage_check(&stage, batch_init(&batch, (size_t)options.batch, &error), &error);
+    stage_check(&stage, sample_batch_init(&waiting.batch, (size_t)options.batch, &error), &error);
 
     while ((options.limit == 0 || run.emitted < options.limit) &&
            next_good(&run, &sample, &position))
-        take_good(&run, &batch, sample, position);
+        take_good(&run, &waiting, sample, position);
 
     if (run.good == 0 && !run.started)
         fail_without_good(&run);
-    if (batch.complete > 0)
-        write_batch(&run, &batch);
+    if (waiting.complete > 0)
+        write_waiting(&run, &waiting);
     bad_samples_end(&bad, &stage, run.seen);
 
-    batch_free(&batch);
+    sample_batch_free(&waiting.batch);
     sample_reader_close(run.reader);
     shard_list_free(&run.shards);
     return stage_finish(&stage);

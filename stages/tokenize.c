@@ -29,7 +29,8 @@ static struct {
 } options;
 
 static struct option_spec option_table[] = {
-    {.name = "vocab", .argument = "VOCABULARY", .help = "vocabulary, as bpe_simple_vocab_16e6.txt.gz",
+    {.name = "vocab", .argument = "VOCABULARY",
+     .help = "vocabulary, as bpe_simple_vocab_16e6.txt.gz",
      OPTION_TEXT(&options.vocab)},
     {.name = "learn", .argument = "N", .help = "write a vocabulary of N tokens instead",
      OPTION_INTEGER(&options.learn, BPE_VOCAB_MIN, BPE_VOCAB_MAX)},

@@ -9,12 +9,9 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,13 +20,12 @@
 #include "base/number.h"
 #include "frame/provenance.h"
 #include "frame/stage.h"
+#include "frame/stop_signal.h"
 #include "frame/waiting.h"
 #include "model/batch.h"
 #include "model/checkpoint.h"
 #include "model/schedule.h"
 #include "model/vocabulary.h"
-
-enum { KEYS_IN_MESSAGE = 4 };
 
 static const char *const device_names[] = {"cpu", "ref", NULL};
 static const char *const precision_names[] = {"fp32", NULL};
@@ -146,39 +142,14 @@ struct run {
 
 /* ---- before the first record ---- */
 
-/* SIGTERM and its like arrive as something to read, so that a step is never interrupted. */
-static int open_signals(struct stage *stage)
-{
-    sigset_t set;
-    struct error error;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGUSR1);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (fd < 0)
-        stage_fail(stage, (error_set_errno(&error, STATUS_SYSTEM, "signalfd"), &error));
-    return fd;
-}
-
 static void parse_channels(struct stage *stage, const char *name, const char *text,
                            double out[3])
 {
     struct error error;
-    char copy[128];
-    if (text == NULL)
+    if (text == NULL || number_parse_list(text, out, 3))
         return;
-    snprintf(copy, sizeof copy, "%s", text);
-    char *rest = copy;
-    int count = 0;
-    for (char *part = strsep(&rest, ","); part != NULL; part = strsep(&rest, ","))
-        if (count == 3 || !number_parse_real(part, &out[count++]))
-            count = 4;
-    if (count != 3) {
-        error_set(&error, STATUS_USAGE, "--%s: '%.60s' is not three numbers R,G,B", name, text);
-        stage_fail(stage, &error);
-    }
+    error_set(&error, STATUS_USAGE, "--%s: '%.60s' is not three numbers R,G,B", name, text);
+    stage_fail(stage, &error);
 }
 
 static void begin_schedule(struct run *run)
@@ -398,23 +369,17 @@ static void save(struct run *run)
 static _Noreturn void fail_not_finite(struct run *run, float loss, double norm)
 {
     struct error error, io_error;
-    struct buffer *keys = &run->batch.keys;
-    char path[512], shown[200] = "";
-    size_t used = 0, at = 0;
-    for (int i = 0; i < KEYS_IN_MESSAGE && at < keys->size && used < sizeof shown - 1; i++) {
-        used += (size_t)snprintf(shown + used, sizeof shown - used, " %s", keys->data + at);
-        at += strlen((const char *)keys->data + at) + 1;
-    }
-    error_set(&error, STATUS_DATA, "step %" PRId64 ": loss is %g and the gradient's norm %g; "
-                                   "samples%s%s",
-              run->optimizer.step + 1, (double)loss, norm, keys->size == 0 ? " unnamed" : shown,
-              at < keys->size ? " ..." : "");
-    for (size_t i = 0; i < keys->size; i++)
-        if (keys->data[i] == '\0')
-            keys->data[i] = '\n';
-    snprintf(path, sizeof path, "%s/step-%08" PRId64 ".bad-keys.txt", options.out,
-             run->optimizer.step + 1);
-    if (io_write_file(path, keys->data, keys->size, &io_error) == STATUS_OK)
+    char path[512], keys[160];
+    int64_t step = run->optimizer.step + 1;
+    snprintf(path, sizeof path, "%s/step-%08" PRId64 ".bad-keys.txt", options.out, step);
+    enum status written =
+        batch_builder_write_keys(&run->batch, path, keys, sizeof keys, &io_error);
+    error_set(&error, STATUS_DATA,
+              "step %" PRId64 ": loss is %g and the gradient's norm %g; samples%s of a batch of "
+              "%zu",
+              step, (double)loss, norm, keys[0] == '\0' ? " without keys" : keys,
+              run->batch.count);
+    if (written == STATUS_OK)
         error_hint(&error, "all keys of the batch are in %s; the last checkpoint is untouched",
                    path);
     stage_fail(run->stage, &error);
@@ -465,9 +430,8 @@ static void train(struct run *run)
 
 static void stop_if_asked(struct run *run)
 {
-    struct pollfd ready = {.fd = run->signal_fd, .events = POLLIN};
     struct error error;
-    if (poll(&ready, 1, 0) <= 0)
+    if (!stop_signal_arrived(run->signal_fd))
         return;
     save(run);
     error_set(&error, STATUS_RETRY, "stopped by a signal after step %" PRId64,
@@ -527,11 +491,12 @@ static void train_all(struct run *run)
 int main(int argc, char **argv)
 {
     struct stage stage;
+    struct error error;
     struct run run = {.stage = &stage};
 
     waiting_be_passive(argv);
     stage_begin(&stage, &program, argc, argv);
-    run.signal_fd = open_signals(&stage);
+    stage_check(&stage, stop_signal_open(&run.signal_fd, &error), &error);
     begin(&run);
     stage_open_input(&stage);
     reader_stop_on(stage.reader, run.signal_fd);

@@ -32,13 +32,19 @@ bool number_parse_real(const char *text, double *out)
     return true;
 }
 
-bool number_parse_pair(const char *text, double out[2])
+bool number_parse_list(const char *text, double *out, int count)
 {
-    char first[64];
-    const char *comma = strchr(text, ',');
-    if (comma == NULL || (size_t)(comma - text) >= sizeof first)
-        return false;
-    memcpy(first, text, (size_t)(comma - text));
-    first[comma - text] = '\0';
-    return number_parse_real(first, &out[0]) && number_parse_real(comma + 1, &out[1]);
+    for (int i = 0; i < count; i++) {
+        char part[64];
+        size_t length = strcspn(text, ",");
+        bool last = text[length] == '\0';
+        if (length >= sizeof part || last != (i == count - 1))
+            return false;
+        memcpy(part, text, length);
+        part[length] = '\0';
+        if (!number_parse_real(part, &out[i]))
+            return false;
+        text += length + 1;
+    }
+    return true;
 }

@@ -27,7 +27,7 @@ static inline size_t size_round_up(size_t size, size_t step)
 bool number_parse_integer(const char *text, int64_t *out);
 bool number_parse_real(const char *text, double *out);
 
-/* Two reals with a comma between, as in "0.4,1.0". */
-bool number_parse_pair(const char *text, double out[2]);
+/* `count` reals with commas between, as in "0.4,1.0"; neither more nor fewer. */
+bool number_parse_list(const char *text, double *out, int count);
 
 #endif

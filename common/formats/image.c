@@ -104,8 +104,8 @@ static enum status refuse_unknown(const uint8_t *bytes, size_t size, struct erro
     const char *what = describe_other(bytes, size);
     if (what != NULL)
         return error_set(error, STATUS_DATA, "looks like %s, %s", what, expected);
-    return error_set(error, STATUS_DATA, "unknown format, first byte 0x%02x of %zu, %s", bytes[0],
-                     size, expected);
+    return error_set(error, STATUS_DATA, "unknown format, first byte 0x%02x of %zu, %s",
+                     bytes[0], size, expected);
 }
 
 /* One huge image must not cost its memory for the rest of the run. */
@@ -146,7 +146,8 @@ enum status image_decoder_begin(struct image_decoder *decoder, const uint8_t *by
     if ((uint64_t)info->width * info->height > pixels_max)
         return error_set(error, STATUS_DATA,
                          "%s of %zu x %zu pixels, at most %" PRIu64 " pixels allowed",
-                         image_format_name(info->format), info->width, info->height, pixels_max);
+                         image_format_name(info->format), info->width, info->height,
+                         pixels_max);
     decoder->info = *info;
     return STATUS_OK;
 }
@@ -167,7 +168,8 @@ enum status image_decoder_region(struct image_decoder *decoder,
     if (region->width == 0 || region->height == 0 || region->x >= info->width ||
         region->y >= info->height || region->width > info->width - region->x ||
         region->height > info->height - region->y)
-        return error_set(error, STATUS_BUG, "region %zu x %zu at %zu, %zu of an image %zu x %zu",
+        return error_set(error, STATUS_BUG,
+                         "region %zu x %zu at %zu, %zu of an image of %zu x %zu pixels",
                          region->width, region->height, region->x, region->y, info->width,
                          info->height);
     decoder->pixels.size = 0;

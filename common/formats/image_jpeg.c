@@ -58,7 +58,7 @@ static void on_message(j_common_ptr jpeg, int level)
         on_error(jpeg);
 }
 
-/* A progressive file may hold any number of scans, each of which costs a pass over the image. */
+/* A progressive file may hold any number of scans, and each costs a pass over the image. */
 static void on_progress(j_common_ptr jpeg)
 {
     struct jpeg_codec *codec = jpeg->client_data;

@@ -45,7 +45,8 @@ static void read_bytes(png_structp png, png_bytep out, size_t size)
 
 static png_structp open_reader(struct png_input *input, png_infop *info)
 {
-    png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, input, on_error, on_warning);
+    png_structp png =
+        png_create_read_struct(PNG_LIBPNG_VER_STRING, input, on_error, on_warning);
     *info = png == NULL ? NULL : png_create_info_struct(png);
     if (*info == NULL) {
         png_destroy_read_struct(&png, NULL, NULL);

@@ -18,7 +18,8 @@ static size_t declared_size(struct image_bytes in)
                 (size_t)size[3] << 24);
 }
 
-enum status webp_codec_begin(struct image_bytes in, struct image_info *info, struct error *error)
+enum status webp_codec_begin(struct image_bytes in, struct image_info *info,
+                             struct error *error)
 {
     WebPBitstreamFeatures features;
     if (declared_size(in) > in.size)
@@ -67,7 +68,8 @@ static enum status decode(struct image_bytes in, const struct image_region *regi
     if (code == VP8_STATUS_OUT_OF_MEMORY)
         return error_memory(error, row * region->height, "a WebP");
     if (code == VP8_STATUS_NOT_ENOUGH_DATA || code == VP8_STATUS_SUSPENDED)
-        return error_set(error, STATUS_DATA, "damaged WebP: data ends early (%zu bytes)", in.size);
+        return error_set(error, STATUS_DATA, "damaged WebP: data ends early (%zu bytes)",
+                         in.size);
     return code == VP8_STATUS_OK
                ? STATUS_OK
                : error_set(error, STATUS_DATA, "damaged WebP (%zu bytes)", in.size);
@@ -105,8 +107,8 @@ enum status image_encode_webp(const uint8_t *rgb, size_t width, size_t height, i
                       : WebPEncodeRGB(rgb, (int)width, (int)height, pitch, (float)quality,
                                       &bytes);
     if (size == 0)
-        return error_set(error, STATUS_SYSTEM, "cannot encode a WebP of %zu x %zu pixels", width,
-                         height);
+        return error_set(error, STATUS_SYSTEM, "cannot encode a WebP of %zu x %zu pixels",
+                         width, height);
     out->size = 0;
     enum status status = buffer_append(out, bytes, size, error);
     WebPFree(bytes);

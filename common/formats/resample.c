@@ -139,10 +139,11 @@ static enum status prepare_axis(struct resampler *resampler, struct axis *axis, 
     axis->out = out;
     axis->begin = begin;
     axis->count = count;
+    void *scratch = resampler->scratch.data;
     int32_t *first = (int32_t *)axis->first.data, *weights = (int32_t *)axis->weights.data;
     for (size_t i = 0; i < count; i++)
-        fill_output(resampler->filter, axis, begin + i, (double *)resampler->scratch.data,
-                    first + i, weights + i * axis->taps);
+        fill_output(resampler->filter, axis, begin + i, scratch, first + i,
+                    weights + i * axis->taps);
     resampler->passes->pack(weights, count * (axis->taps / TAPS_IN_GROUP));
     return STATUS_OK;
 }

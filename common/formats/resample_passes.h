@@ -1,4 +1,4 @@
-/* resample_passes.h - the two inner loops of the resampler, by instruction set; private to it. */
+/* resample_passes.h - the resampler's two inner loops, by instruction set; private to it. */
 #ifndef FORMATS_RESAMPLE_PASSES_H
 #define FORMATS_RESAMPLE_PASSES_H
 

@@ -59,7 +59,7 @@ static enum status set_value(const struct option_spec *spec, const char *text,
         *(double *)spec->value = real;
         return STATUS_OK;
     case OPTION_KIND_PAIR:
-        if (!number_parse_pair(text, pair) || pair[0] > pair[1])
+        if (!number_parse_list(text, pair, 2) || pair[0] > pair[1])
             return error_set(error, STATUS_USAGE,
                              "--%s: '%.60s' is not two ascending numbers A,B", spec->name, text);
         if (pair[0] < spec->low || pair[1] > spec->high)

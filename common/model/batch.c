@@ -1,8 +1,10 @@
 #include "model/batch.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/io.h"
 #include "base/number.h"
 #include "stream/position.h"
 
@@ -191,6 +193,30 @@ void batch_builder_clear(struct batch_builder *builder)
 {
     builder->count = 0;
     builder->keys.size = 0;
+}
+
+enum status batch_builder_write_keys(const struct batch_builder *builder, const char *path,
+                                     char *text, size_t size, struct error *error)
+{
+    const struct buffer *keys = &builder->keys;
+    struct buffer lines = {0};
+    size_t used = 0;
+    text[0] = '\0';
+    enum status status = STATUS_OK;
+    for (size_t at = 0; status == STATUS_OK && at < keys->size;) {
+        const char *key = (const char *)keys->data + at;
+        size_t length = strlen(key);
+        if (used + length + 2 < size)
+            used += (size_t)snprintf(text + used, size - used, " %s", key);
+        status = buffer_append(&lines, key, length, error);
+        if (status == STATUS_OK)
+            status = buffer_append(&lines, "\n", 1, error);
+        at += length + 1;
+    }
+    if (status == STATUS_OK)
+        status = io_write_file(path, lines.data, lines.size, error);
+    buffer_free(&lines);
+    return status;
 }
 
 struct clip_batch batch_builder_batch(const struct batch_builder *builder)

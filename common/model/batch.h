@@ -62,6 +62,11 @@ enum status batch_builder_take(struct batch_builder *builder, struct record *rec
 /* Forgets the samples, not the layout. */
 void batch_builder_clear(struct batch_builder *builder);
 
+/* Writes the keys of the collected samples to a file, one a line, and the first few of them,
+ * each after a space, into text[size] for a message. */
+enum status batch_builder_write_keys(const struct batch_builder *builder, const char *path,
+                                     char *text, size_t size, struct error *error);
+
 /* The collected samples as the model takes them. */
 struct clip_batch batch_builder_batch(const struct batch_builder *builder);
 

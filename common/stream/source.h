@@ -26,9 +26,9 @@ struct source {
 void source_init(struct source *source, int fd);
 void source_free(struct source *source);
 
-/* Fills data[0..size) unless the stream ends before; *got says how much there is.
- * STATUS_IO where read fails, STATUS_RETRY when stop_fd becomes readable, STATUS_DATA for a damaged zstd frame. A frame that stops in the
- * middle is an early end, not an error: *got is short. */
+/* Fills data[0..size) unless the stream ends before; *got says how much there is. STATUS_IO
+ * where read fails, STATUS_RETRY when stop_fd becomes readable, STATUS_DATA for a damaged zstd
+ * frame. A frame that stops in the middle is an early end, not an error: *got is short. */
 enum status source_read(struct source *source, void *data, size_t size, size_t *got,
                         struct error *error);
 

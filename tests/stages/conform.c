@@ -4,9 +4,10 @@
  *             NAME INPUT PROGRAM [ARGUMENT]...
  *
  * INPUT is a small complete stream (below 64 KiB) that the program accepts; - for a source.
- * --sink: what it writes is not records. --words: only help, version and mistakes. --loose: its output holds times, so that two runs
- * differ. --threads -j: takes a number of threads that may not change its output.
- * The last line is "NAME: N passed, N failed". */
+ * --sink: what it writes is not records. --words: only help, version and mistakes. --loose: its
+ * output holds times, so that two runs differ. --threads -j: takes a number of threads that may
+ * not change its output. The last line is "NAME: N passed, N failed".
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

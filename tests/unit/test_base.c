@@ -25,9 +25,9 @@ static void test_numbers(void)
     CHECK(number_parse_real("2.048e-3", &real) && real == 2.048e-3, "got %g", real);
     for (size_t i = 0; i < sizeof bad_reals / sizeof bad_reals[0]; i++)
         CHECK(!number_parse_real(bad_reals[i], &real), "'%s'", bad_reals[i]);
-    CHECK(number_parse_pair("0.4,1.0", pair) && pair[0] == 0.4 && pair[1] == 1.0, "pair");
-    CHECK(!number_parse_pair("0.4", pair) && !number_parse_pair("0.4,", pair) &&
-              !number_parse_pair("0.4,1,2", pair),
+    CHECK(number_parse_list("0.4,1.0", pair, 2) && pair[0] == 0.4 && pair[1] == 1.0, "pair");
+    CHECK(!number_parse_list("0.4", pair, 2) && !number_parse_list("0.4,", pair, 2) &&
+              !number_parse_list("0.4,1,2", pair, 2) && !number_parse_list("", pair, 2),
           "pairs that are none");
     size_t size;
     CHECK(!size_multiply(SIZE_MAX / 2, 3, &size) && !size_add(SIZE_MAX, 1, &size), "overflow");

@@ -57,14 +57,14 @@ static void test_fallback(void)
         const struct image_region *want = &cases[i].want;
         CHECK(got.x == want->x && got.y == want->y && got.width == want->width &&
                   got.height == want->height,
-              "%zu x %zu: got %zu x %zu at %zu, %zu", cases[i].width, cases[i].height, got.width,
-              got.height, got.x, got.y);
+              "%zu x %zu: got %zu x %zu at %zu, %zu", cases[i].width, cases[i].height,
+              got.width, got.height, got.x, got.y);
     }
     /* The whole image at its own ratio, and one pixel. */
     static const double square[2] = {1, 1};
     struct image_region got = draw(0, 77, 77, all, square);
-    CHECK(got.width == 77 && got.height == 77 && got.x == 0 && got.y == 0, "%zu x %zu", got.width,
-          got.height);
+    CHECK(got.width == 77 && got.height == 77 && got.x == 0 && got.y == 0, "%zu x %zu",
+          got.width, got.height);
     got = draw(0, 1, 1, most, usual_ratio);
     CHECK(got.width == 1 && got.height == 1 && got.x == 0 && got.y == 0, "%zu x %zu", got.width,
           got.height);
@@ -79,7 +79,8 @@ static void test_distribution(void)
     bool inside = true, in_range = true;
     for (uint64_t i = 0; i < DRAWS; i++) {
         struct image_region r = draw(i, SIDE, SIDE, scale, usual_ratio);
-        inside &= r.x + r.width <= SIDE && r.y + r.height <= SIDE && r.width > 0 && r.height > 0;
+        inside &= r.width > 0 && r.height > 0;
+        inside &= r.x + r.width <= SIDE && r.y + r.height <= SIDE;
         double a = (double)(r.width * r.height) / ((double)SIDE * SIDE);
         double l = log((double)r.width / (double)r.height);
         in_range &= a > 0.0995 && a < 0.5005 && fabs(l) < log(4.0 / 3.0) + 0.001;

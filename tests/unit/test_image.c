@@ -269,7 +269,7 @@ static void flush_nothing(png_structp png)
     (void)png;
 }
 
-/* rows: packed as PNG packs them. With `trns`, a transparency chunk, which must change nothing. */
+/* rows: packed as PNG packs them. `trns` adds a transparency chunk, which changes nothing. */
 static void write_png(const struct png_kind *kind, const uint8_t *rows, size_t row_bytes,
                       size_t width, size_t height, bool interlaced, bool trns,
                       const png_color *palette, struct buffer *out)
@@ -444,7 +444,8 @@ static void test_encoders(void)
     check_distance("JPEG", &file, pixels, W, H, 15);
     size_t large = file.size;
     CHECK(image_encode_jpeg(pixels, W, H, 30, &file, &error) == STATUS_OK, "%s", error.text);
-    CHECK(file.size < large / 2, "quality 30 takes %zu bytes, quality 95 %zu", file.size, large);
+    CHECK(file.size < large / 2, "quality 30 takes %zu bytes, quality 95 %zu", file.size,
+          large);
     CHECK(image_encode_webp(pixels, 16384, 1, 80, &file, &error) == STATUS_DATA,
           "a WebP of 16384 pixels");
     CHECK(image_encode_jpeg(pixels, 65501, 1, 80, &file, &error) != STATUS_OK,
@@ -696,11 +697,11 @@ static void test_pixel_limit(void)
     struct error error;
     for (size_t kind = 3; kind <= 12; kind += 9) { /* baseline and progressive 4:2:0 */
         write_jpeg(&jpeg_kinds[kind], pixels, 16, 16, 80, &file);
-        for (size_t i = 0; i + 9 < file.size; i++)
-            if (file.data[i] == 0xff && (file.data[i + 1] == 0xc0 || file.data[i + 1] == 0xc2)) {
-                memcpy(file.data + i + 5, "\xff\xdc\xff\xdc", 4);
-                break;
-            }
+        uint8_t frame = kind == 3 ? 0xc0 : 0xc2;
+        size_t at = 0;
+        while (at + 9 < file.size && (file.data[at] != 0xff || file.data[at + 1] != frame))
+            at++;
+        memcpy(file.data + at + 5, "\xff\xdc\xff\xdc", 4);
         check_too_large("JPEG of 65500 x 65500", &file, "65500 x 65500");
     }
 
@@ -772,12 +773,14 @@ static void test_foreign(void)
     }
 
     /* An extended header with the animation bit, and one frame that is never looked at. */
-    static const uint8_t animation[] = "RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0\x0f\0\0\x0f\0\0"
-                                       "ANIM\0\0\0\0";
+    static const uint8_t animation[] =
+        "RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0\x0f\0\0\x0f\0\0"
+        "ANIM\0\0\0\0";
     struct image_info info;
     struct error error = {.status = STATUS_OK};
     check_refused("animation",
-                  image_decoder_begin(decoder, animation, sizeof animation - 1, IMAGE_PIXELS_MAX, &info, &error),
+                  image_decoder_begin(decoder, animation, sizeof animation - 1,
+                                      IMAGE_PIXELS_MAX, &info, &error),
                   &error);
     CHECK(strstr(error.text, "animated") != NULL, "'%s' does not say animated", error.text);
 }

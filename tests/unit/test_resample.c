@@ -88,8 +88,8 @@ static void check_shape(struct resampler *resampler, const char *variant,
                                         s->out_width, s->out_height, &error);
     CHECK(status == STATUS_OK, "%s", error.text);
     CHECK(status == STATUS_OK && memcmp(got, want, pixels * 3) == 0,
-          "%s, filter %d, %zu x %zu to %zu x %zu, seed %llu", variant, kind, s->width, s->height,
-          s->out_width, s->out_height, (unsigned long long)seed);
+          "%s, filter %d, %zu x %zu to %zu x %zu, seed %llu", variant, kind, s->width,
+          s->height, s->out_width, s->out_height, (unsigned long long)seed);
 
     struct rng rng;
     rng_init(&rng, seed, 1, 0, RNG_TEST);
