@@ -14,7 +14,7 @@ make -s -j"$(nproc)"
 begin_run "$out"
 
 steps=${STEPS:-3000} batch=128
-train=$(last_shard "$data/train" tar.zst) test=$(last_shard "$data/test" tar)
+train=$(shards "$data/train" tar.zst) test=$(shards "$data/test" tar)
 
 say "learning a vocabulary from the captions"
 shard-reader -q "$train" | tokenize -q --learn 2000 >"$out/vocab.txt.gz"

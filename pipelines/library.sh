@@ -30,7 +30,7 @@ PLOT
     echo "loss curve: $1/loss.png"
 }
 
-# last_shard DIR SUFFIX: the brace list of all shards in a directory, by its nshards.txt.
-last_shard() {
+# shards DIR SUFFIX: the brace list of all shards in a directory, by its nshards.txt.
+shards() {
     printf '%s/{0..%d}.%s\n' "$1" $(($(cat "$1/nshards.txt") - 1)) "$2"
 }

@@ -17,10 +17,11 @@ PATH=$PWD/build/bin:$PATH
 begin_run "$out"
 
 steps=${STEPS:-2800} batch=128
-train=$out/scenes/train/{0..1}.tar.zst test=$out/scenes/test/0.tar.zst
+model=pipelines/models/ViT-Ti-8-scenes.json
 
 say "drawing scenes of 64 kinds; 6 of the kinds are left out of the training set"
 scene-shards -q --count 20000 --test-count 1280 --size 64 --seed 1 --out "$out/scenes"
+train=$(shards "$out/scenes/train" tar.zst) test=$(shards "$out/scenes/test" tar.zst)
 
 say "learning a vocabulary from the captions"
 shard-reader -q "$train" | tokenize -q --learn 640 >"$out/vocab.txt.gz"
@@ -32,8 +33,8 @@ shard-reader "$train" --shuffle --epochs 0 --limit $((steps * batch)) |
     image-decode --size 32 --scale 0.8,1 -j 1 |
     tokenize --vocab "$out/vocab.txt.gz" -j 1 |
     token-reduce --text truncate:12 |
-    train-step --model pipelines/models/ViT-Ti-8-scenes.json --batch-size $batch \
-        --steps "$steps" --warmup 100 --lr 2e-3 --beta2 0.95 --wd 0.1 --out "$out/model" \
+    train-step --model $model --batch-size $batch \
+        --steps "$steps" --warmup 100 --lr 1e-3 --wd 0.1 --out "$out/model" \
         >"$out/metrics.jsonl"
 rec times -q "$CLIPIPE_STATS"
 unset CLIPIPE_STATS

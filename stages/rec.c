@@ -155,20 +155,30 @@ static void stat_file(struct stage *stage, const char *path)
     safetensors_close(&file);
 }
 
-/* Whether the operand is a checkpoint's file, which is one blob without END. */
-static bool is_safetensors(const struct stage *stage)
+/* The safetensors file that the operand means: itself by its ending, or a checkpoint's model
+ * where it is a directory. NULL for a stream, which has END and many blobs. */
+static const char *find_safetensors(const struct stage *stage)
 {
     static const char ending[] = ".safetensors";
+    static char path[4096];
     if (stage->operand_count == 0)
-        return false;
-    size_t length = strlen(stage->operands[0]), suffix = sizeof ending - 1;
-    return length > suffix && strcmp(stage->operands[0] + length - suffix, ending) == 0;
+        return NULL;
+    const char *operand = stage->operands[0];
+    size_t length = strlen(operand), suffix = sizeof ending - 1;
+    if (length > suffix && strcmp(operand + length - suffix, ending) == 0)
+        return operand;
+    struct stat about;
+    if (stat(operand, &about) != 0 || !S_ISDIR(about.st_mode))
+        return NULL;
+    snprintf(path, sizeof path, "%s/open_clip_model.safetensors", operand);
+    return path;
 }
 
 static void run_stat(struct stage *stage)
 {
-    if (is_safetensors(stage))
-        stat_file(stage, stage->operands[0]);
+    const char *path = find_safetensors(stage);
+    if (path != NULL)
+        stat_file(stage, path);
     else
         stat_stream(stage);
 }
@@ -243,8 +253,9 @@ static void check_file(struct stage *stage, const char *path)
 
 static void run_check(struct stage *stage)
 {
-    if (is_safetensors(stage)) {
-        check_file(stage, stage->operands[0]);
+    const char *path = find_safetensors(stage);
+    if (path != NULL) {
+        check_file(stage, path);
         return;
     }
     struct record record;

@@ -238,6 +238,10 @@ static void collect_about(struct run *run)
                 &error);
     stage_check(run->stage,
                 provenance_append(&run->about, stage_provenance(run->stage), &error), &error);
+    const char *interpolation = stage_fact(run->stage, "image.interpolation");
+    if (interpolation != NULL)
+        snprintf(run->config.preprocess.interpolation,
+                 sizeof run->config.preprocess.interpolation, "%s", interpolation);
     const char *path = options.vocab != NULL ? options.vocab
                                              : stage_fact(run->stage, "tokenizer.path");
     if (path != NULL)

@@ -21,7 +21,8 @@ enum status {
 
 struct error {
     enum status status;
-    char text[480]; /* one line, lower case, no full stop: place, subject, found, expected */
+    char text[480]; /* one line, lower case, no full stop: place, subject, found, expected;
+                     * control characters that came with a name stand as '?' */
     char hint[240]; /* what to do about it, or empty */
 };
 

@@ -78,14 +78,6 @@ enum status jpeg_codec_open(struct jpeg_codec **out, struct error *error)
     codec->errors.error_exit = on_error;
     codec->errors.emit_message = on_message;
     codec->progress.progress_monitor = on_progress;
-    codec->error = error;
-    if (setjmp(codec->escape) != 0) {
-        jpeg_destroy_decompress(&codec->jpeg);
-        free(codec);
-        return error->status;
-    }
-    jpeg_create_decompress(&codec->jpeg);
-    codec->jpeg.progress = &codec->progress;
     *out = codec;
     return STATUS_OK;
 }
@@ -99,13 +91,17 @@ void jpeg_codec_close(struct jpeg_codec *codec)
 enum status jpeg_codec_begin(struct jpeg_codec *codec, struct image_bytes in,
                              struct image_info *info, struct error *error)
 {
-    jpeg_abort_decompress(&codec->jpeg); /* an image that was begun and never decoded */
+    /* A decoder used again would keep the tables of the images before, and give them to one
+     * that lacks its own: pixels would depend on what this thread happened to decode. */
+    jpeg_destroy_decompress(&codec->jpeg);
     codec->error = error;
     codec->size = in.size;
     if (setjmp(codec->escape) != 0) {
         jpeg_abort_decompress(&codec->jpeg);
         return error->status;
     }
+    jpeg_create_decompress(&codec->jpeg);
+    codec->jpeg.progress = &codec->progress;
     jpeg_mem_src(&codec->jpeg, in.data, in.size);
     jpeg_read_header(&codec->jpeg, TRUE);
     info->width = codec->jpeg.image_width;

@@ -468,7 +468,7 @@ bool shard_check_caption(const struct buffer *text, const char **reason)
 
 bool shard_parse_label(const struct buffer *text, int64_t *label)
 {
-    const char *begin = (const char *)text->data;
+    const char *begin = text->size > 0 ? (const char *)text->data : "";
     const char *end = begin + text->size;
     while (begin < end && isspace((unsigned char)*begin))
         begin++;

@@ -84,12 +84,17 @@ static void encode(const uint8_t *text, size_t size)
     MUST(bpe_decode(tools.bpe, tokens, count, &tools.text, &error) == STATUS_OK);
 }
 
+/* Leaves out what stands between words: spaces, and U+0345, which no part of CLIP's pattern
+ * takes. */
 static size_t remove_spaces(struct buffer *text)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < text->size; i++)
-        if (text->data[i] != ' ')
+    for (size_t i = 0; i < text->size; i++) {
+        bool iota = i + 1 < text->size && memcmp(text->data + i, "\xcd\x85", 2) == 0;
+        if (!iota && text->data[i] != ' ')
             text->data[kept++] = text->data[i];
+        i += iota;
+    }
     return kept;
 }
 

@@ -116,7 +116,8 @@ static void try_input(const uint8_t *data, size_t size)
 {
     uint8_t *exact = malloc(size > 0 ? size : 1);
     MUST(exact != NULL);
-    memcpy(exact, data, size);
+    if (size > 0)
+        memcpy(exact, data, size);
     LLVMFuzzerTestOneInput(size > 0 ? exact : exact + 1, size);
     free(exact);
 }

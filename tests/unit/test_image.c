@@ -517,8 +517,39 @@ static void test_truncation(const struct buffer files[], const char *const names
     CHECK(count > 10, "%zu fixtures", count);
 }
 
-/* Up to 1 % of the bytes changed, in regions and in whole: no crash, nothing but STATUS_DATA;
- * and what a PNG still gives is what was stored. */
+/* Up to 1 % of the bytes changed. */
+static void damage(struct rng *rng, uint8_t *bytes, size_t size)
+{
+    size_t changes = 1 + (size_t)rng_below(rng, size / 100);
+    for (size_t i = 0; i < changes; i++)
+        bytes[rng_below(rng, size)] ^= (uint8_t)(1 + rng_below(rng, 255));
+}
+
+/* The same pixels again in memory that held others: none of them is left over. `other` is a
+ * file of the fixtures' size. */
+static void check_again(const char *name, const uint8_t *bytes, size_t size,
+                        const struct image_region *region, const uint8_t *rgb,
+                        const struct buffer *other)
+{
+    static const struct image_region whole = {0, 0, FIXTURE_WIDTH, FIXTURE_HEIGHT};
+    struct image_decoder *second;
+    struct image_info info;
+    struct error error;
+    const uint8_t *again;
+    bool same = image_decoder_open(&second, &error) == STATUS_OK &&
+                image_decoder_begin(second, other->data, other->size, IMAGE_PIXELS_MAX, &info,
+                                    &error) == STATUS_OK &&
+                image_decoder_region(second, &whole, &again, &error) == STATUS_OK &&
+                image_decoder_begin(second, bytes, size, IMAGE_PIXELS_MAX, &info, &error) ==
+                    STATUS_OK &&
+                image_decoder_region(second, region, &again, &error) == STATUS_OK &&
+                memcmp(rgb, again, region->width * region->height * 3) == 0;
+    CHECK(same, "%s: decoded twice, with different results", name);
+    image_decoder_close(second);
+}
+
+/* In regions and in whole: no crash, nothing but STATUS_DATA; and what a PNG still gives is
+ * what was stored. */
 static void test_corruption(const struct buffer files[], const char *const names[],
                             size_t count)
 {
@@ -531,16 +562,15 @@ static void test_corruption(const struct buffer files[], const char *const names
             struct rng rng;
             rng_init(&rng, f, 0, round, RNG_TEST);
             memcpy(bytes, files[f].data, files[f].size);
-            size_t changes = 1 + (size_t)rng_below(&rng, files[f].size / 100);
-            for (size_t i = 0; i < changes; i++)
-                bytes[rng_below(&rng, files[f].size)] ^= (uint8_t)(1 + rng_below(&rng, 255));
+            damage(&rng, bytes, files[f].size);
             struct image_info info;
+            struct image_region r;
             struct error error = {.status = STATUS_OK};
             const uint8_t *rgb;
             enum status status =
                 image_decoder_begin(decoder, bytes, files[f].size, 1 << 20, &info, &error);
             if (status == STATUS_OK) {
-                struct image_region r = {0, 0, info.width, info.height};
+                r = (struct image_region){0, 0, info.width, info.height};
                 if (round % 2) {
                     r.x = (size_t)rng_below(&rng, r.width);
                     r.y = (size_t)rng_below(&rng, r.height);
@@ -550,9 +580,11 @@ static void test_corruption(const struct buffer files[], const char *const names
                 status = image_decoder_region(decoder, &r, &rgb, &error);
             }
             refused += status != STATUS_OK;
-            if (status != STATUS_OK)
+            if (status == STATUS_OK)
+                check_again(names[f], bytes, files[f].size, &r, rgb, &files[(f + 1) % count]);
+            else
                 check_refused(names[f], status, &error);
-            else if (info.format == IMAGE_PNG && round % 2 == 0)
+            if (status == STATUS_OK && info.format == IMAGE_PNG && round % 2 == 0)
                 CHECK(memcmp(rgb, png_pixels, FIXTURE_WIDTH * FIXTURE_HEIGHT * 3) == 0,
                       "%s, round %d: pixels that were not stored", names[f], (int)round);
         }
@@ -595,6 +627,34 @@ static void test_jpeg_warnings(void)
     CHECK(buffer_append(&file, "12345678", 8, &error) == STATUS_OK, "%s", error.text);
     CHECK(decode_whole(file.data, file.size, &info, &rgb, &error) == STATUS_OK, "%s",
           error.text);
+    buffer_free(&file);
+    free(pixels);
+}
+
+/* A file without its quantisation tables is not decoded with those of the one before. */
+static void test_jpeg_tables(void)
+{
+    uint8_t *pixels = draw(16, 16, 3);
+    struct buffer file = {0};
+    struct image_info info;
+    struct error error;
+    const uint8_t *rgb;
+    int removed = 0;
+    write_jpeg(&jpeg_kinds[0], pixels, 16, 16, 80, &file);
+    CHECK(decode_whole(file.data, file.size, &info, &rgb, &error) == STATUS_OK, "%s",
+          error.text);
+    for (size_t at = 2; file.data[at + 1] != 0xda;) {
+        size_t segment = 2 + ((size_t)file.data[at + 2] << 8 | file.data[at + 3]);
+        bool tables = file.data[at + 1] == 0xdb;
+        if (tables) {
+            file.size -= segment;
+            memmove(file.data + at, file.data + at + segment, file.size - at);
+        }
+        removed += tables;
+        at += tables ? 0 : segment;
+    }
+    CHECK(removed > 0, "no table was found");
+    check_refused("no tables", decode_whole(file.data, file.size, &info, &rgb, &error), &error);
     buffer_free(&file);
     free(pixels);
 }
@@ -840,6 +900,7 @@ int main(void)
     test_truncation(fixtures, names, count);
     test_corruption(fixtures, names, count);
     test_jpeg_warnings();
+    test_jpeg_tables();
     test_jpeg_preview();
     test_scan_limit();
     test_pixel_limit();
