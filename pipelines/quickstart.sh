@@ -20,7 +20,7 @@ steps=${STEPS:-2800} batch=128
 model=pipelines/models/ViT-Ti-8-scenes.json
 
 say "drawing scenes of 64 kinds; 6 of the kinds are left out of the training set"
-scene-shards -q --count 20000 --test-count 1280 --size 64 --seed 1 --out "$out/scenes"
+scene-shards -q --count 60000 --test-count 1280 --size 64 --seed 1 --out "$out/scenes"
 train=$(shards "$out/scenes/train" tar.zst) test=$(shards "$out/scenes/test" tar.zst)
 
 say "learning a vocabulary from the captions"
@@ -34,7 +34,7 @@ shard-reader "$train" --shuffle --epochs 0 --limit $((steps * batch)) |
     tokenize --vocab "$out/vocab.txt.gz" -j 1 |
     token-reduce --text truncate:12 |
     train-step --model $model --batch-size $batch \
-        --steps "$steps" --warmup 100 --lr 1e-3 --wd 0.1 --out "$out/model" \
+        --steps "$steps" --warmup 100 --lr 1.5e-3 --beta2 0.95 --wd 0.1 --out "$out/model" \
         >"$out/metrics.jsonl"
 rec times -q "$CLIPIPE_STATS"
 unset CLIPIPE_STATS

@@ -4,8 +4,8 @@
  * and its weights made to sum to one again. Weights are fixed-point with 22 fractional bits;
  * rows are resized first, rounded and clipped to 8 bits, then columns. Pixels are RGB u8,
  * tight. Pillow does it in this order up to version 12; from 13 on it takes the columns first
- * where the height loses more than twice as many pixels as the width, which moves a tenth of
- * such an image's values by 1, or rarely by 2 to 4.
+ * where the height loses more than twice as many pixels as the width, which moves a seventh of
+ * such an image's values by 1 and three in ten thousand by more.
  * Source: Pillow's documentation of resampling filters; Keys, "Cubic convolution
  * interpolation", 1981, with a = -1/2. */
 #ifndef FORMATS_RESAMPLE_H

@@ -373,10 +373,14 @@ enum status shard_reader_open(struct shard_reader **out, const char *path,
         return error_set_errno(error, STATUS_NO_INPUT, "shard %s: cannot open", path);
     }
 
-    struct stat file;
+    struct stat file = {.st_mode = 0};
     if (!standard_input && fstat(reader->fd, &file) == 0 && S_ISREG(file.st_mode)) {
         reader->seekable = true;
         reader->input_size = file.st_size;
+    }
+    if (S_ISDIR(file.st_mode)) {
+        shard_reader_close(reader);
+        return error_set(error, STATUS_NO_INPUT, "shard %s: is a directory", path);
     }
     reader->path = strdup(standard_input ? "standard input" : path);
     reader->archive = archive_read_new();

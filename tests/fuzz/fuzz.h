@@ -1,4 +1,4 @@
-/* fuzz.h - what a fuzz target offers to libFuzzer (`make fuzz`) and to replay.c (`make check`). */
+/* fuzz.h - what a fuzz target offers to libFuzzer (`make fuzz`) and replay.c (`make check`). */
 #ifndef TESTS_FUZZ_H
 #define TESTS_FUZZ_H
 

@@ -52,8 +52,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     enum status status = safetensors_open(&file, path, &error);
     fuzz_check_status(status, &error);
     fuzz_accepted = status == STATUS_OK;
-    if (fuzz_accepted)
+    if (fuzz_accepted) {
+        MUST(size == HEADER_LENGTH_SIZE + header_load_length(data) + file.header.data_size);
         write_again(&file);
+    }
     MUST(fuzz_accepted || (file.map == NULL && file.copy == NULL && file.header.count == 0));
     safetensors_close(&file);
     return 0;

@@ -14,7 +14,7 @@
 #include "base/rng.h"
 #include "tests/fuzz/fuzz.h"
 
-enum { SEEDS_MAX = 64, INPUTS = 4000, SIZE_MAX_BYTES = 1 << 16, INPUT_SECONDS_MAX = 30 };
+enum { SEEDS_MAX = 64, INPUTS = 10000, SIZE_MAX_BYTES = 1 << 16, INPUT_SECONDS_MAX = 30 };
 
 static struct buffer seeds[SEEDS_MAX];
 static size_t seed_count;
