@@ -16,8 +16,8 @@ PATH=$PWD/build/bin:$PATH
 . pipelines/library.sh
 begin_run "$out"
 
-steps=${STEPS:-2800} batch=128
-model=pipelines/models/ViT-Ti-8-scenes.json
+steps=${STEPS:-2900} batch=128
+model=pipelines/models/ViT-Ti-10-scenes.json
 
 say "drawing scenes of 64 kinds; 6 of the kinds are left out of the training set"
 scene-shards -q --count 60000 --test-count 1280 --size 64 --seed 1 --out "$out/scenes"
@@ -26,11 +26,11 @@ train=$(shards "$out/scenes/train" tar.zst) test=$(shards "$out/scenes/test" tar
 say "learning a vocabulary from the captions"
 shard-reader -q "$train" | tokenize -q --learn 640 >"$out/vocab.txt.gz"
 
-say "training $steps steps of $batch: 16 patches of each image in place of 64, 12 text tokens"
+say "training $steps steps of $batch: 17 image tokens and 12 text tokens"
 CLIPIPE_STATS=$out/stats.jsonl
 export CLIPIPE_STATS
 shard-reader "$train" --shuffle --epochs 0 --limit $((steps * batch)) |
-    image-decode --size 32 --scale 0.8,1 -j 1 |
+    image-decode --size 40 --scale 0.8,1 -j 1 |
     tokenize --vocab "$out/vocab.txt.gz" -j 1 |
     token-reduce --text truncate:12 |
     train-step --model $model --batch-size $batch \
@@ -41,7 +41,7 @@ unset CLIPIPE_STATS
 
 say "zero-shot: all 64 classes, the 58 seen in training, the 6 never seen"
 shard-reader -q "$test" --on-error fail |
-    image-decode -q --size 32 --crop squash --on-error fail |
+    image-decode -q --size 40 --crop squash --on-error fail |
     eval-zeroshot -q --model "$out/model" --dataset "$out/scenes" --expect 1280 \
         --subset "$out/scenes/seen.txt,$out/scenes/unseen.txt" >"$out/result.jsonl"
 cat "$out/result.jsonl"

@@ -293,13 +293,20 @@ static bool parse_position(const char *text, struct sample_position *out)
 }
 
 /* The position that --start means; false for the beginning. A directory without a checkpoint is
- * the beginning, so that one command line serves the first run and the resumed one. */
+ * the beginning, so that one command line serves the first run and the resumed one; a position
+ * with a slip in it must not pass for such a directory. */
 static bool find_start(struct run *run, struct sample_position *position)
 {
     if (options.start == NULL || parse_position(options.start, position))
         return options.start != NULL;
 
     struct error error, warning = {0};
+    if (strchr(options.start, ',') != NULL &&
+        options.start[strspn(options.start, "0123456789,")] == '\0') {
+        error_set(&error, STATUS_USAGE, "--start: '%.60s' is not a position EPOCH,SHARD,INDEX",
+                  options.start);
+        stage_fail(run->stage, &error);
+    }
     struct checkpoint checkpoint = {0};
     enum status status = checkpoint_open_latest(&checkpoint, options.start, &warning, &error);
     if (status == STATUS_NO_INPUT)

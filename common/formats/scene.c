@@ -243,7 +243,7 @@ static double draw_centre(struct rng *rng, int part, double radius)
 
 static void describe_scene(struct scene *scene, struct rng *rng)
 {
-    static const double radii[][2] = {{0.13, 0.17}, {0.20, 0.25}, {0.29, 0.35}};
+    static const double radii[][2] = {{0.15, 0.18}, {0.21, 0.25}, {0.29, 0.35}};
     scene->size = (enum scene_size)rng_below(rng, 3);
     scene->radius = between(rng, radii[scene->size][0], radii[scene->size][1]);
     scene->column = (int)rng_below(rng, 3);

@@ -12,12 +12,12 @@ trap 'rm -rf "$work"' EXIT
 OMP_WAIT_POLICY=passive
 export OMP_WAIT_POLICY
 
-model=pipelines/models/ViT-Ti-8-scenes.json
+model=pipelines/models/ViT-Ti-10-scenes.json
 shard=$work/scenes/train/0.tar.zst
 scene-shards -q --count "$count" --test-count 64 --out "$work/scenes"
 shard-reader -q "$shard" >"$work/read.rec"
 tokenize -q --learn 700 <"$work/read.rec" >"$work/vocab.txt.gz" 2>/dev/null
-image-decode -q --size 32 <"$work/read.rec" >"$work/image.rec"
+image-decode -q --size 40 <"$work/read.rec" >"$work/image.rec"
 tokenize -q --vocab "$work/vocab.txt.gz" <"$work/image.rec" >"$work/tokens.rec"
 token-reduce -q --text truncate:12 <"$work/tokens.rec" >"$work/train.rec"
 train-step -q --model $model --batch-size 64 --steps 1 --warmup 0 --out "$work/model" \
@@ -53,16 +53,16 @@ TABLE
 bench "scene-shards" "$shard" scene-shards -q --count "$count" --test-count 64 \
     --out "$work/again" '&&' rm -rf "$work/again"
 bench "shard-reader (tar.zst)" "$shard" shard-reader -q "$shard" '| cat >/dev/null'
-bench "image-decode --size 32 -j 1" "$work/read.rec" \
-    image-decode -q -j 1 --size 32 "$work/read.rec" '>/dev/null'
-bench "image-decode --size 32" "$work/read.rec" \
-    image-decode -q --size 32 "$work/read.rec" '>/dev/null'
+bench "image-decode --size 40 -j 1" "$work/read.rec" \
+    image-decode -q -j 1 --size 40 "$work/read.rec" '>/dev/null'
+bench "image-decode --size 40" "$work/read.rec" \
+    image-decode -q --size 40 "$work/read.rec" '>/dev/null'
 bench "tokenize -j 1" "$work/read.rec" \
     tokenize -q -j 1 --vocab "$work/vocab.txt.gz" "$work/read.rec" '>/dev/null'
-bench "token-reduce --image resize:16" "$work/tokens.rec" \
-    token-reduce -q --image resize:16 --text truncate:12 "$work/tokens.rec" '>/dev/null'
+bench "token-reduce --image resize:20" "$work/tokens.rec" \
+    token-reduce -q --image resize:20 --text truncate:12 "$work/tokens.rec" '>/dev/null'
 bench "token-reduce --image random:8" "$work/tokens.rec" \
-    token-reduce -q --image random:8 --patch 8 --text truncate:12 "$work/tokens.rec" '>/dev/null'
+    token-reduce -q --image random:8 --patch 10 --text truncate:12 "$work/tokens.rec" '>/dev/null'
 bench "train-step, batch 128" "$work/train.rec" \
     train-step -q --model $model --batch-size 128 --steps $((count / 128)) --warmup 0 \
     --out "$work/trained" "$work/train.rec" '>/dev/null; rm -rf' "$work/trained"
