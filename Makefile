@@ -15,7 +15,7 @@ bin := $(build)/bin
 
 # ---- compiler ----
 warnings := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
-            -Wwrite-strings -Wvla -Wundef
+            -Wwrite-strings -Wvla -Wundef -Wno-pass-failed
 variant_release := -O2 -g -fno-omit-frame-pointer
 variant_debug := -O0 -g3
 variant_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
