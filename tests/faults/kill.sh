@@ -41,10 +41,19 @@ await() {
     [ -s "$2" ]
 }
 
-for victim in 1 2 3 4; do
+# trained: a pipeline that has saved a checkpoint.
+trained() {
     start
     await 20 "$work/metrics.jsonl" || fail "no training before the kill"
-    sleep 0.3
+    tries=400
+    while ! ls "$work"/run/step-*[0-9]/MANIFEST >/dev/null 2>&1 && [ $tries -gt 0 ]; do
+        sleep 0.05
+        tries=$((tries - 1))
+    done
+}
+
+for victim in 1 2 3 4; do
+    trained
     kill -KILL "$(cat "$work/$victim.pid")"
     check "the last stage ends soon after stage $victim is killed" await 2 "$work/5.code"
     for later in $(seq $((victim + 1)) 5); do
@@ -60,8 +69,7 @@ for victim in 1 2 3 4; do
 done
 
 # The last stage is killed: those before it end by SIGPIPE, silently.
-start
-await 20 "$work/metrics.jsonl" || fail "no training before the kill"
+trained
 kill -KILL "$(cat "$work/5.pid")"
 for earlier in 4 3 2 1; do
     check "stage $earlier ends after its reader is killed" await 3 "$work/$earlier.code"
@@ -71,7 +79,7 @@ done
 wait
 
 # A decoder killed under an evaluation: no result.
-train=$(ls -d "$work"/run/step-* 2>/dev/null | tail -n 1)
+train=$(ls -d "$work"/run/step-*[0-9] 2>/dev/null | tail -n 1)
 if [ -n "$train" ]; then
     rm -f "$work/a" && mkfifo "$work/a"
     stage 2 image-decode --size 16 -j 1 <"$work/a" >"$work/decoded.rec" &

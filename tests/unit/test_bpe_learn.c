@@ -144,7 +144,8 @@ static bool same_file(const struct buffer *file, size_t merges)
     static char text[MERGES_MAX * 2 * SYMBOL_MAX];
     size_t size = (size_t)sprintf(text, "#version: 0.2 clipipe");
     for (int i = 0; i < naive.merges; i++)
-        size += (size_t)sprintf(text + size, "\n%s %s", naive.left[i], naive.right[i]);
+        size += (size_t)snprintf(text + size, sizeof text - size, "\n%s %s", naive.left[i],
+                                 naive.right[i]);
     return merges == (size_t)naive.merges && size == file->size &&
            memcmp(text, file->data, size) == 0;
 }
