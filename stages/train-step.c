@@ -142,13 +142,16 @@ struct run {
 
 /* ---- before the first record ---- */
 
+/* Three values, above `least`, in place of the configuration's. */
 static void parse_channels(struct stage *stage, const char *name, const char *text,
-                           double out[3])
+                           double least, double out[3])
 {
     struct error error;
-    if (text == NULL || number_parse_list(text, out, 3))
+    if (text == NULL || (number_parse_list(text, out, 3) && out[0] > least && out[1] > least &&
+                         out[2] > least))
         return;
-    error_set(&error, STATUS_USAGE, "--%s: '%.60s' is not three numbers R,G,B", name, text);
+    error_set(&error, STATUS_USAGE, "--%s: '%.60s' is not three numbers R,G,B above %g", name,
+              text, least);
     stage_fail(stage, &error);
 }
 
@@ -210,8 +213,9 @@ static void begin(struct run *run)
     begin_schedule(run);
     stage_check(run->stage, clip_config_load(&run->config, options.model, &overrides, &error),
                 &error);
-    parse_channels(run->stage, "image-mean", options.image_mean, run->config.preprocess.mean);
-    parse_channels(run->stage, "image-std", options.image_std, run->config.preprocess.std);
+    parse_channels(run->stage, "image-mean", options.image_mean, -1e6,
+                   run->config.preprocess.mean);
+    parse_channels(run->stage, "image-std", options.image_std, 0, run->config.preprocess.std);
     stage_check(run->stage,
                 provenance_settings(&run->settings, option_table, OPTION_COUNT, &error), &error);
     if (mkdir(options.out, 0777) != 0 && errno != EEXIST)
