@@ -114,6 +114,7 @@ fuzz-%: tests/fuzz/%.c $(build)/tests/fuzz/%
 lint:
 	mandoc -T lint -W warning $(manuals)
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability \
+	    --suppress=invalidPointerCast --suppress=invalidFunctionArg --suppress=nullPointerRedundantCheck \
 	    -D_GNU_SOURCE -Icommon -I. common kernels stages
 
 # ---- installing ----

@@ -29,7 +29,7 @@ static struct option_spec dump_options[] = {
      OPTION_INTEGER(&options.values, 0, 0x1p31)},
 };
 
-static void fail_memory(struct stage *stage, size_t bytes)
+static _Noreturn void fail_memory(struct stage *stage, size_t bytes)
 {
     struct error error;
     error_memory(&error, bytes, "a summary");

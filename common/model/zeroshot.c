@@ -117,7 +117,7 @@ void zeroshot_score_add(struct zeroshot_score *score, const float *logits, size_
         return;
     size_t rank = 0;
     for (size_t c = 0; c < score->classes; c++)
-        rank += !(logits[c] <= logits[label]) || (logits[c] == logits[label] && c < label);
+        rank += c < label ? !(logits[c] < logits[label]) : !(logits[c] <= logits[label]);
     score->images++;
     score->seen[label]++;
     score->top1 += rank == 0;

@@ -48,7 +48,8 @@ enum status metadata_set(struct metadata *map, const char *key, const char *valu
         return error_memory(error, strlen(key) + strlen(value), "metadata");
     }
     if (entry == NULL) {
-        map->entries[map->count++] = (struct metadata_entry){name, copy};
+        map->entries[map->count].key = name;
+        map->entries[map->count++].value = copy;
     } else {
         free(entry->value);
         entry->value = copy;
