@@ -26,7 +26,7 @@ ifeq ($(variant_flags),)
   $(error VARIANT=$(VARIANT) is not one of release debug asan tsan)
 endif
 
-packages := libarchive libjpeg libwebp libpng libzstd zlib jansson libpcre2-8 libutf8proc
+packages := libarchive libjpeg libwebp libpng libzstd zlib jansson libutf8proc
 package_cflags := $(shell pkg-config --cflags $(packages) 2>/dev/null)
 package_libs := $(shell pkg-config --libs $(packages) 2>/dev/null)
 
@@ -132,7 +132,7 @@ install: all
 	printf '%s\n' 'prefix=$(PREFIX)' 'Name: clipipe' \
 	    'Description: stages of a CLIP training pipeline' 'Version: $(VERSION)' \
 	    'Cflags: -I$${prefix}/include/clipipe' \
-	    'Libs: -L$${prefix}/lib -lclipipe $(libs)' \
+	    'Libs: -L$${prefix}/lib -lclipipe -fopenmp $(libs)' \
 	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/clipipe.pc
 
 uninstall:

@@ -7,7 +7,7 @@
 set -eu
 
 packages="gcc make pkg-config libc6-dev libgomp1 libarchive-dev libjpeg62-turbo-dev libwebp-dev
-libpng-dev libzstd-dev zlib1g-dev libjansson-dev libpcre2-dev libutf8proc-dev libdnnl-dev
+libpng-dev libzstd-dev zlib1g-dev libjansson-dev libutf8proc-dev libdnnl-dev
 zstd gnuplot-nox"
 
 missing=

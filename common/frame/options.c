@@ -108,16 +108,20 @@ enum status options_parse(const struct option_part *parts, size_t part_count, in
     fill_getopt(parts, part_count, longs, shorts, by);
 
     opterr = 0;
-    optind = 1;
+    optind = 0; /* glibc: begin anew */
     for (;;) {
-        int at = optind;
         int code = getopt_long(argc, argv, shorts, longs, NULL);
         if (code == -1)
             break;
+        if (code == '?' && optopt > 0 && optopt < LONG_ONLY && by[optopt] == NULL)
+            return error_set(error, STATUS_USAGE, "unknown option '-%c'", optopt);
         if (code == '?')
-            return error_set(error, STATUS_USAGE, "unknown option '%.60s'", argv[at]);
+            return error_set(error, STATUS_USAGE, optopt == 0 ? "unknown option '%.60s'"
+                                                              : "'%.60s': no argument expected",
+                             argv[optind - 1]);
         if (code == ':')
-            return error_set(error, STATUS_USAGE, "option '%.60s' needs an argument", argv[at]);
+            return error_set(error, STATUS_USAGE, "option '%.60s' needs an argument",
+                             argv[optind - 1]);
         enum status status = set_value(by[code], optarg, error);
         if (status != STATUS_OK)
             return status;

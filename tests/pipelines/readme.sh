@@ -19,7 +19,7 @@ block c >"$work/drop-labels.c"
 check "the C stage compiles" sh -c "${CC:-cc} -std=c11 -D_GNU_SOURCE -Icommon ${CFLAGS:-} \
     $(test "$BUILD" = build/asan && echo -fsanitize=address,undefined) \
     -o $work/drop-labels $work/drop-labels.c $BUILD/libclipipe.a -fopenmp \
-    $(pkg-config --libs libarchive libjpeg libwebp libpng libzstd zlib jansson libpcre2-8 \
+    $(pkg-config --libs libarchive libjpeg libwebp libpng libzstd zlib jansson \
         libutf8proc) -ldnnl -lm -pthread"
 check "the C stage runs" sh -c "'$work/drop-labels' -q '$work/in.rec' | rec dump -q >'$work/c.txt'"
 check "labels are gone, the rest is there" sh -c \
