@@ -96,6 +96,10 @@ static void add_set(struct evaluation *e, const char *path)
 {
     struct error error;
     struct text_list names;
+    if (e->set_count > SUBSETS_MAX)
+        stage_fail(e->stage, (error_set(&error, STATUS_USAGE, "--subset: more than %d files",
+                                        SUBSETS_MAX),
+                              &error));
     size_t number = e->set_count++;
     char copy[4096];
     snprintf(copy, sizeof copy, "%s", path);
@@ -132,7 +136,7 @@ static void load_dataset(struct evaluation *e)
     char *copy = strdup(options.subset);
     char *rest = copy;
     for (char *file; rest != NULL && (file = strsep(&rest, ",")) != NULL;)
-        if (file[0] != '\0' && e->set_count <= SUBSETS_MAX)
+        if (file[0] != '\0')
             add_set(e, file);
     free(copy);
     for (size_t i = 0; i < e->set_count; i++)

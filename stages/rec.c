@@ -334,7 +334,7 @@ static const struct program program = {
     .name = "rec",
     .purpose = "Looks at streams of records and at checkpoints. Verbs: stat head cat dump check "
                "times; `rec VERB --help` tells more.",
-    .operands = "VERB",
+    .operands = "VERB...",
     .example = "rec stat train.rec",
 };
 

@@ -7,11 +7,13 @@
  *       one batch, one record; all of it taken before the first step.
  * Ends: after --steps; with the stream; by SIGTERM, SIGINT or SIGUSR1 after a checkpoint (75). */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -160,20 +162,24 @@ static void begin_schedule(struct run *run)
     struct error error;
     int64_t effective = options.batch_size * options.accum_freq;
     int64_t steps = options.steps != 0 ? options.steps : options.samples / effective;
-    const struct {
-        bool wrong;
-        const char *text;
-    } mistakes[] = {
-        {options.steps != 0 && options.samples != 0, "--steps and --samples exclude each other"},
-        {options.steps == 0 && options.samples == 0, "--steps or --samples is required"},
-        {steps < 1, "--samples is less than one batch"},
-        {options.warmup >= steps, "--warmup is not shorter than the run"},
-        {options.cooldown_steps > steps, "--cooldown-steps is longer than the run"},
-    };
-    for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++)
-        if (mistakes[i].wrong)
-            stage_fail(run->stage,
-                       (error_set(&error, STATUS_USAGE, "%s", mistakes[i].text), &error));
+    enum status status = STATUS_OK;
+    if (options.steps != 0 && options.samples != 0)
+        status = error_set(&error, STATUS_USAGE, "--steps and --samples exclude each other");
+    else if (options.steps == 0 && options.samples == 0)
+        status = error_set(&error, STATUS_USAGE, "--steps or --samples is required");
+    else if (steps < 1)
+        status = error_set(&error, STATUS_USAGE, "--samples %" PRId64 " is less than a step of "
+                                                 "%" PRId64,
+                           options.samples, effective);
+    else if (options.warmup >= steps)
+        status = error_set(&error, STATUS_USAGE, "--warmup %" PRId64 " is not shorter than the "
+                                                 "run of %" PRId64 " steps",
+                           options.warmup, steps);
+    else if (options.cooldown_steps > steps)
+        status = error_set(&error, STATUS_USAGE, "--cooldown-steps %" PRId64 " is longer than "
+                                                 "the run of %" PRId64 " steps",
+                           options.cooldown_steps, steps);
+    stage_check(run->stage, status, &error);
 
     run->schedule = (struct schedule){
         .lr = options.lr,
@@ -184,6 +190,21 @@ static void begin_schedule(struct run *run)
         .cooldown_end = options.cooldown_end,
     };
     schedule_from_name(scheduler_names[options.scheduler], &run->schedule.kind);
+}
+
+/* Two runs that save into one directory would remove each other's checkpoints. The lock goes
+ * with the process, however it ends. */
+static void lock_output(struct run *run)
+{
+    struct error error;
+    int fd = open(options.out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        stage_fail(run->stage,
+                   (error_set_errno(&error, STATUS_IO, "cannot open %s", options.out), &error));
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+        stage_fail(run->stage, (error_set(&error, STATUS_RETRY,
+                                          "another train-step is saving into %s", options.out),
+                                &error));
 }
 
 static void refuse_old_output(struct run *run)
@@ -221,6 +242,7 @@ static void begin(struct run *run)
     if (mkdir(options.out, 0777) != 0 && errno != EEXIST)
         stage_fail(run->stage,
                    (error_set_errno(&error, STATUS_IO, "cannot create %s", options.out), &error));
+    lock_output(run);
     refuse_old_output(run);
     stage_check(run->stage,
                 kernels_open(&run->kernels, device_names[options.device], (int)options.threads,
@@ -242,6 +264,14 @@ static void collect_about(struct run *run)
                 &error);
     stage_check(run->stage,
                 provenance_append(&run->about, stage_provenance(run->stage), &error), &error);
+    int64_t ids;
+    const char *size = stage_fact(run->stage, "tokenizer.size");
+    if (size != NULL && number_parse_integer(size, &ids) &&
+        ids > (int64_t)run->config.text.vocab_size)
+        stage_fail(run->stage, (error_set(&error, STATUS_DATA,
+                                          "vocabulary of %" PRId64 " ids, the model has %zu", ids,
+                                          run->config.text.vocab_size),
+                                &error));
     const char *interpolation = stage_fact(run->stage, "image.interpolation");
     if (interpolation != NULL)
         snprintf(run->config.preprocess.interpolation,

@@ -13,8 +13,10 @@ enum { OPTIONS_MAX = 64, LONG_ONLY = 256 };
 static enum status out_of_range(const struct option_spec *spec, const char *text,
                                 struct error *error)
 {
-    return error_set(error, STATUS_USAGE, "--%s: %s is not in the range %.15g to %.15g",
-                     spec->name, text, spec->low, spec->high);
+    const char *format = spec->kind == OPTION_KIND_INTEGER
+                             ? "--%s: %s is not in the range %.0f to %.0f"
+                             : "--%s: %s is not in the range %g to %g";
+    return error_set(error, STATUS_USAGE, format, spec->name, text, spec->low, spec->high);
 }
 
 static enum status set_choice(const struct option_spec *spec, const char *text,
