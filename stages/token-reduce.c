@@ -52,6 +52,7 @@ struct work {
     struct text_reduction text;
     struct text_specials specials;
     uint64_t samples;         /* of the records before */
+    uint64_t cut;             /* captions that were longer than L */
     struct patch_grid grid;   /* of the last record */
     struct buffer choice;     /* scratch for choosing patches */
     struct buffer pixels;     /* smaller images or patches */
@@ -187,8 +188,10 @@ static enum status reduce_texts(struct stage *stage, struct work *work, struct r
     int32_t *out = (int32_t *)work->text_tokens.data;
     for (size_t i = 0; i < tokens.batch; i++) {
         int64_t begin = tokens.offsets[i];
-        text_reduce(&work->text, &work->specials, (const int32_t *)tokens.data + begin,
-                    (size_t)(tokens.offsets[i + 1] - begin), out + i * work->text.length);
+        size_t count = (size_t)(tokens.offsets[i + 1] - begin);
+        text_reduce(&work->text, &work->specials, (const int32_t *)tokens.data + begin, count,
+                    out + i * work->text.length);
+        work->cut += count + 2 > work->text.length;
     }
     if (!options.keep) {
         record_remove(record, "tokens");
@@ -244,6 +247,9 @@ int main(int argc, char **argv)
         stage_write(&stage, &record);
     }
 
+    if (work.cut > 0)
+        stage_note(&stage, "%.1f%% of the captions have more than %zu tokens and were shortened",
+                   100.0 * (double)work.cut / (double)work.samples, work.text.length);
     resampler_close(work.resampler);
     buffer_free(&work.choice);
     buffer_free(&work.pixels);
