@@ -16,7 +16,7 @@ PATH=$PWD/build/bin:$PATH
 . pipelines/library.sh
 begin_run "$out"
 
-steps=${STEPS:-2600} batch=128
+steps=${STEPS:-2900} batch=128
 model=pipelines/models/ViT-Ti-10-scenes.json
 
 say "drawing scenes of 64 kinds; 6 of the kinds are left out of the training set"
