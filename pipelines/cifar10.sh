@@ -14,7 +14,8 @@ make -s -j"$(nproc)"
 begin_run "$out"
 
 steps=${STEPS:-3000} batch=128
-train=$(shards "$data/train" tar.zst) test=$(shards "$data/test" tar)
+train=$(shards "$data/train" tar.zst)
+test=$(shards "$data/test" tar)
 
 say "learning a vocabulary from the captions"
 shard-reader -q "$train" | tokenize -q --learn 2000 >"$out/vocab.txt.gz"

@@ -32,5 +32,9 @@ PLOT
 
 # shards DIR SUFFIX: the brace list of all shards in a directory, by its nshards.txt.
 shards() {
+    if [ ! -s "$1/nshards.txt" ]; then
+        echo "$1 has no nshards.txt: not a data set in CLIP_benchmark's layout" >&2
+        return 66
+    fi
     printf '%s/{0..%d}.%s\n' "$1" $(($(cat "$1/nshards.txt") - 1)) "$2"
 }

@@ -21,7 +21,8 @@ model=pipelines/models/ViT-Ti-10-scenes.json
 
 say "drawing scenes of 64 kinds; 6 of the kinds are left out of the training set"
 scene-shards -q --count 60000 --test-count 1280 --size 64 --seed 1 --out "$out/scenes"
-train=$(shards "$out/scenes/train" tar.zst) test=$(shards "$out/scenes/test" tar.zst)
+train=$(shards "$out/scenes/train" tar.zst)
+test=$(shards "$out/scenes/test" tar.zst)
 
 say "learning a vocabulary from the captions"
 shard-reader -q "$train" | tokenize -q --learn 640 >"$out/vocab.txt.gz"
