@@ -8,7 +8,7 @@
 #include "base/number.h"
 #include "formats/bpe.h"
 #include "formats/bpe_table.h"
-#include "formats/utf8.h"
+#include "base/utf8.h"
 
 enum {
     FIRST_SLOTS = 1 << 12, /* of a hash table, a power of two */

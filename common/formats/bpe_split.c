@@ -3,7 +3,7 @@
 #include <utf8proc.h>
 
 #include "formats/bpe.h"
-#include "formats/utf8.h"
+#include "base/utf8.h"
 
 enum char_class {
     CLASS_SPACE,

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <zlib.h>
 
-#include "formats/utf8.h"
+#include "base/utf8.h"
 
 enum {
     FILE_LIMIT = 64 << 20, /* bytes of an unpacked vocabulary */

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
-#include "formats/utf8.h"
+#include "base/utf8.h"
 
 enum {
     NAME_MAX_LENGTH = 8,       /* of the names below */

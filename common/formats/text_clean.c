@@ -5,7 +5,7 @@
 #include <utf8proc.h>
 
 #include "formats/html_entity.h"
-#include "formats/utf8.h"
+#include "base/utf8.h"
 
 enum {
     FIX_ROUNDS_MAX = 16,

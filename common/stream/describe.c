@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 static double half_to_double(uint16_t bits)
 {
     int exponent = bits >> 10 & 31, mantissa = bits & 1023;
@@ -89,52 +91,33 @@ void value_range_add(struct value_range *range, const struct tensor *tensor)
     }
 }
 
-/* The length of the UTF-8 sequence at text, or 0 where there is none. */
-static size_t utf8_length(const unsigned char *text, size_t size)
-{
-    size_t length = text[0] < 0x80                      ? 1
-                    : text[0] >= 0xc2 && text[0] < 0xe0 ? 2
-                    : text[0] >= 0xe0 && text[0] < 0xf0 ? 3
-                    : text[0] >= 0xf0 && text[0] < 0xf5 ? 4
-                                                        : 0;
-    if (length == 0 || length > size)
-        return 0;
-    for (size_t i = 1; i < length; i++)
-        if ((text[i] & 0xc0) != 0x80)
-            return 0;
-    bool overlong = (text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xf0 && text[1] < 0x90);
-    bool surrogate = text[0] == 0xed && text[1] >= 0xa0;
-    bool too_large = text[0] == 0xf4 && text[1] >= 0x90;
-    return overlong || surrogate || too_large ? 0 : length;
-}
-
+/* Well-formed UTF-8 without control characters but for blanks. */
 static bool is_text(const unsigned char *text, size_t size)
 {
-    for (size_t i = 0; i < size;) {
-        size_t length = utf8_length(text + i, size - i);
-        bool control = text[i] < 0x20 && text[i] != '\n' && text[i] != '\t' && text[i] != '\r';
-        if (length == 0 || control)
+    for (size_t at = 0; at < size;) {
+        size_t start = at;
+        int32_t code = utf8_next(text, size, &at);
+        bool stored = at - start == 3 && memcmp(text + start, "\xef\xbf\xbd", 3) == 0;
+        if ((code == UTF8_REPLACEMENT && !stored) ||
+            (code < 0x20 && code != '\n' && code != '\t' && code != '\r'))
             return false;
-        i += length;
     }
     return true;
 }
 
 void describe_string(FILE *out, const char *text, size_t size)
 {
-    const unsigned char *bytes = (const unsigned char *)text;
+    const uint8_t *bytes = (const uint8_t *)text;
     putc('"', out);
-    for (size_t i = 0; i < size;) {
-        size_t length = utf8_length(bytes + i, size - i);
-        if (length == 0)
-            fputs("\\ufffd", out);
-        else if (bytes[i] == '"' || bytes[i] == '\\')
-            fprintf(out, "\\%c", bytes[i]);
-        else if (bytes[i] < 0x20)
-            fprintf(out, "\\u%04x", bytes[i]);
+    for (size_t at = 0; at < size;) {
+        uint8_t encoded[UTF8_LENGTH_MAX];
+        int32_t code = utf8_next(bytes, size, &at);
+        if (code == '"' || code == '\\')
+            fprintf(out, "\\%c", (char)code);
+        else if (code < 0x20)
+            fprintf(out, "\\u%04x", (unsigned)code);
         else
-            fwrite(bytes + i, 1, length, out);
-        i += length == 0 ? 1 : length;
+            fwrite(encoded, 1, utf8_write(code, encoded), out);
     }
     putc('"', out);
 }

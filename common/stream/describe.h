@@ -20,7 +20,7 @@ double tensor_value(const struct tensor *tensor, size_t i);
 
 void value_range_add(struct value_range *range, const struct tensor *tensor);
 
-/* Writes a JSON string with its quotes; bytes that are not UTF-8 become \ufffd. */
+/* Writes a JSON string with its quotes; bytes that are not UTF-8 become U+FFFD. */
 void describe_string(FILE *out, const char *text, size_t size);
 
 /* Writes sample i of a checked record as one line of JSON: an object with a member for each

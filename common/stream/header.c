@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/number.h"
+#include "base/utf8.h"
 
 /* ---- reading JSON ---- */
 
@@ -70,30 +71,6 @@ static bool parse_hex4(struct cursor *c, unsigned *out)
     return true;
 }
 
-static size_t encode_utf8(unsigned code, char out[4])
-{
-    if (code < 0x80) {
-        out[0] = (char)code;
-        return 1;
-    }
-    if (code < 0x800) {
-        out[0] = (char)(0xc0 | code >> 6);
-        out[1] = (char)(0x80 | (code & 0x3f));
-        return 2;
-    }
-    if (code < 0x10000) {
-        out[0] = (char)(0xe0 | code >> 12);
-        out[1] = (char)(0x80 | (code >> 6 & 0x3f));
-        out[2] = (char)(0x80 | (code & 0x3f));
-        return 3;
-    }
-    out[0] = (char)(0xf0 | code >> 18);
-    out[1] = (char)(0x80 | (code >> 12 & 0x3f));
-    out[2] = (char)(0x80 | (code >> 6 & 0x3f));
-    out[3] = (char)(0x80 | (code & 0x3f));
-    return 4;
-}
-
 /* What follows "\u": one unit, or a surrogate pair. NUL is refused: our strings end with it. */
 static bool parse_unicode_escape(struct cursor *c, char out[4], size_t *length)
 {
@@ -115,7 +92,7 @@ static bool parse_unicode_escape(struct cursor *c, char out[4], size_t *length)
     } else if (code == 0) {
         return fail(c, "NUL in a string");
     }
-    *length = encode_utf8(code, out);
+    *length = utf8_write((int32_t)code, (uint8_t *)out);
     return true;
 }
 

@@ -3,7 +3,7 @@
 #include "formats/bpe_learn.h"
 #include "formats/text_clean.h"
 #include "formats/text_list.h"
-#include "formats/utf8.h"
+#include "base/utf8.h"
 #include "tests/fuzz/fuzz.h"
 
 bool fuzz_accepted;

@@ -8,7 +8,7 @@
 #include "formats/bpe.h"
 #include "formats/bpe_learn.h"
 #include "formats/text_clean.h"
-#include "formats/utf8.h"
+#include "base/utf8.h"
 #include "tests/unit/check.h"
 
 enum { NAIVE_MERGES_MAX = 600, NAIVE_SYMBOL_MAX = 600, NAIVE_WORD_MAX = 400 };

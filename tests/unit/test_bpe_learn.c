@@ -4,7 +4,7 @@
 #include "base/rng.h"
 #include "formats/bpe.h"
 #include "formats/bpe_learn.h"
-#include "formats/utf8.h"
+#include "base/utf8.h"
 #include "tests/unit/check.h"
 
 enum {

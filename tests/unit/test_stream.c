@@ -7,6 +7,7 @@
 #include "base/buffer.h"
 #include "base/io.h"
 #include "check.h"
+#include "stream/describe.h"
 #include "stream/header.h"
 #include "stream/reader.h"
 #include "stream/writer.h"
@@ -319,6 +320,24 @@ static void test_batches(void)
           "both parts removed");
 }
 
+static void test_describe(void)
+{
+    static const char raw[] = "a\"\\\n\xff\xc3\xa9";
+    char *line = NULL;
+    size_t size = 0;
+    struct record record;
+    FILE *out = open_memstream(&line, &size);
+    describe_string(out, raw, sizeof raw - 1);
+    make_record(&record, 2);
+    memcpy(record_find(&record, "text")->data, "xy", 2);
+    describe_sample(out, &record, 0, 4);
+    fclose(out);
+    CHECK(strcmp(line, "\"a\\\"\\\\\\u000a\xef\xbf\xbd\xc3\xa9\"{\"text\":\"xy\","
+                       "\"image\":{\"dtype\":\"U8\",\"shape\":[1,2,2,3]},\"label\":20}\n") == 0,
+          "got %s", line);
+    free(line);
+}
+
 int main(void)
 {
     const struct writer_options plain = {.checksum = false}, checked = {.checksum = true},
@@ -334,5 +353,6 @@ int main(void)
     test_abort();
     test_hostile();
     test_batches();
+    test_describe();
     return check_report("stream");
 }

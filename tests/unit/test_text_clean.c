@@ -4,7 +4,7 @@
 
 #include "base/rng.h"
 #include "formats/text_clean.h"
-#include "formats/utf8.h"
+#include "base/utf8.h"
 #include "tests/unit/check.h"
 
 struct pair {

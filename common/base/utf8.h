@@ -1,6 +1,6 @@
 /* utf8.h - UTF-8 to code points and back. */
-#ifndef FORMATS_UTF8_H
-#define FORMATS_UTF8_H
+#ifndef BASE_UTF8_H
+#define BASE_UTF8_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-#include "formats/utf8.h"
+#include "base/utf8.h"
 
 /* What may follow a lead byte: the range of the second byte excludes overlong forms,
  * surrogates and everything above U+10FFFF (The Unicode Standard, table 3-7). */
