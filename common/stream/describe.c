@@ -110,7 +110,7 @@ void describe_string(FILE *out, const char *text, size_t size)
     const uint8_t *bytes = (const uint8_t *)text;
     putc('"', out);
     for (size_t at = 0; at < size;) {
-        uint8_t encoded[UTF8_LENGTH_MAX];
+        uint8_t encoded[UTF8_LENGTH_MAX] = {0};
         int32_t code = utf8_next(bytes, size, &at);
         if (code == '"' || code == '\\')
             fprintf(out, "\\%c", (char)code);
