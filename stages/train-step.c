@@ -522,7 +522,13 @@ static void train_all(struct run *run)
         error_hint(&error, "give shard-reader more --epochs; the checkpoint is saved");
         stage_fail(run->stage, &error);
     }
-    if (more && stage_read(run->stage, &record)) /* END, where the source knew the length */
+    if (!more)
+        return;
+    /* END comes next, where the source knew the length. Being stopped now changes nothing. */
+    enum status status = stage_try_read(run->stage, &record, &more, &error);
+    if (status != STATUS_OK && status != STATUS_RETRY)
+        stage_fail(run->stage, &error);
+    if (more)
         stage_note(run->stage, "all steps are done, the rest of the stream is not read");
 }
 
