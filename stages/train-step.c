@@ -34,7 +34,7 @@ static const char *const precision_names[] = {"fp32", NULL};
 static const char *const scheduler_names[] = {"cosine", "const", "const-cooldown", NULL};
 
 static struct {
-    const char *model, *out, *vocab, *image_mean, *image_std;
+    const char *model, *init, *out, *vocab, *image_mean, *image_std;
     int64_t batch_size, steps, samples, accum_freq, warmup, cooldown_steps, seed;
     int64_t save_every, keep, log_every, threads, force_image_size, force_context_length;
     double lr, beta1, beta2, eps, wd, grad_clip_norm, cooldown_power, cooldown_end;
@@ -47,8 +47,10 @@ static struct {
 };
 
 static struct option_spec option_table[] = {
-    {.name = "model", .argument = "FILE", .required = true, .help = "open_clip's model JSON",
+    {.name = "model", .argument = "FILE", .help = "open_clip's model JSON; that of --init",
      OPTION_TEXT(&options.model)},
+    {.name = "init", .argument = "DIR", .help = "start from the weights of this checkpoint",
+     OPTION_TEXT(&options.init)},
     {.name = "out", .argument = "DIR", .required = true, .neutral = true,
      .help = "where checkpoints go", OPTION_TEXT(&options.out)},
     {.name = "batch-size", .argument = "N", .help = "samples that pass through at once",
@@ -135,10 +137,12 @@ struct run {
     struct clip *clip;
     struct optimizer optimizer;
     struct batch_builder batch;
+    struct checkpoint init; /* whose weights the run starts from */
     struct metadata settings, about;
     struct buffer vocabulary;
     struct checkpoint_progress progress;
     int64_t saved_step;
+    double sample_flops; /* of training on one sample */
     int64_t log_ns, log_wait_ns, log_samples; /* at the last line of metrics */
 };
 
@@ -223,20 +227,40 @@ static void refuse_old_output(struct run *run)
     stage_fail(run->stage, &error);
 }
 
-static void begin(struct run *run)
+/* The model is that of --model, or of the checkpoint that --init names. */
+static void load_config(struct run *run)
 {
-    struct error error;
+    struct error error, warning;
+    char path[4096];
+    const char *model = options.model;
     const struct clip_overrides overrides = {
         .image_size = (size_t)options.force_image_size,
         .context_length = (size_t)options.force_context_length,
         .quick_gelu = options.force_quick_gelu,
     };
-    begin_schedule(run);
-    stage_check(run->stage, clip_config_load(&run->config, options.model, &overrides, &error),
-                &error);
+    if (options.init != NULL) {
+        stage_check(run->stage,
+                    checkpoint_open_latest(&run->init, options.init, &warning, &error), &error);
+        if (warning.text[0] != '\0')
+            stage_warn(run->stage, "%s", warning.text);
+        snprintf(path, sizeof path, "%s/" CHECKPOINT_CONFIG_NAME, run->init.path);
+    } else if (model == NULL) {
+        error_set(&error, STATUS_USAGE, "--model or --init is required");
+        stage_fail(run->stage, &error);
+    }
+    if (model == NULL)
+        model = path;
+    stage_check(run->stage, clip_config_load(&run->config, model, &overrides, &error), &error);
     parse_channels(run->stage, "image-mean", options.image_mean, -1e6,
                    run->config.preprocess.mean);
     parse_channels(run->stage, "image-std", options.image_std, 0, run->config.preprocess.std);
+}
+
+static void begin(struct run *run)
+{
+    struct error error;
+    begin_schedule(run);
+    load_config(run);
     stage_check(run->stage,
                 provenance_settings(&run->settings, option_table, OPTION_COUNT, &error), &error);
     if (mkdir(options.out, 0777) != 0 && errno != EEXIST)
@@ -339,6 +363,27 @@ static bool resume(struct run *run)
     return true;
 }
 
+/* Says what the weights are and how they were changed to fit. */
+static void load_initial_weights(struct run *run)
+{
+    struct error error;
+    const struct clip_config *from = &run->init.config, *to = &run->config;
+    if (options.init == NULL) {
+        stage_check(run->stage, clip_initialize(run->clip, (uint64_t)options.seed, &error),
+                    &error);
+        return;
+    }
+    stage_check(run->stage, checkpoint_load_resized(&run->init, run->clip, &error), &error);
+    stage_note(run->stage, "starting from the weights in %s", run->init.path);
+    if (from->vision.grid != to->vision.grid)
+        stage_note(run->stage,
+                   "image positional embedding resized from %zu x %zu to %zu x %zu patches",
+                   from->vision.grid, from->vision.grid, to->vision.grid, to->vision.grid);
+    if (from->text.context_length != to->text.context_length)
+        stage_note(run->stage, "text positional embedding resized from %zu to %zu tokens",
+                   from->text.context_length, to->text.context_length);
+}
+
 static void begin_training(struct run *run, struct record *first)
 {
     struct error error;
@@ -366,16 +411,15 @@ static void begin_training(struct run *run, struct record *first)
                 &error);
     collect_about(run);
     if (!options.resume || !resume(run))
-        stage_check(run->stage, clip_initialize(run->clip, (uint64_t)options.seed, &error),
-                    &error);
+        load_initial_weights(run);
+    checkpoint_close(&run->init);
+    run->sample_flops = 3 * (clip_config_image_flops(&run->config, run->batch.kept) +
+                             clip_config_text_flops(&run->config));
     stage_note(run->stage,
                "%.2f M parameters, %zu image tokens, %zu text tokens, %.3f GFLOP a sample in "
                "training, %" PRId64 " steps of %zu; a loss of %.2f is chance",
                (double)run->clip->table.total * 1e-6, run->batch.kept + 1,
-               run->config.text.context_length,
-               3e-9 * (clip_config_image_flops(&run->config, run->batch.kept) +
-                       clip_config_text_flops(&run->config)),
-               run->schedule.steps, effective, log((double)effective));
+               run->config.text.context_length, 1e-9 * run->sample_flops, run->schedule.steps, effective, log((double)effective));
     run->log_ns = clock_now_ns();
     run->log_samples = run->progress.samples;
     run->log_wait_ns = reader_stats(run->stage->reader).wait_ns;
@@ -429,9 +473,11 @@ static void print_metrics(struct run *run, float loss, double norm, double lr)
     int64_t now = clock_now_ns(), wait = reader_stats(run->stage->reader).wait_ns;
     double seconds = (double)(now - run->log_ns) * 1e-9;
     printf("{\"step\":%" PRId64 ",\"samples\":%" PRId64 ",\"loss\":%.6g,\"logit_scale\":%.6g,"
-           "\"lr\":%.6g,\"grad_norm\":%.6g,\"samples_per_second\":%.6g,\"data_wait\":%.4f}\n",
+           "\"lr\":%.6g,\"grad_norm\":%.6g,\"flops\":%.6g,\"samples_per_second\":%.6g,"
+           "\"data_wait\":%.4f}\n",
            run->optimizer.step, run->progress.samples, (double)loss,
            (double)clip_logit_scale(run->clip), lr, norm,
+           (double)run->progress.samples * run->sample_flops,
            (double)(run->progress.samples - run->log_samples) / seconds,
            (double)(wait - run->log_wait_ns) * 1e-9 / seconds);
     if (fflush(stdout) != 0)

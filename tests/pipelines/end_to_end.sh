@@ -49,7 +49,7 @@ export CLIPIPE_STATS
 read_shards | decode -j 1 | reduce random:8 | train masked
 check "training" [ $? -eq 0 ]
 unset CLIPIPE_STATS
-check "a line of metrics for every step" [ "$(grep -c '^{"step":[0-9]*,"samples":[0-9]*,"loss":[0-9.]*,"logit_scale":[0-9.]*,"lr":[0-9.e-]*,"grad_norm":[0-9.]*,"samples_per_second":[0-9.e+]*,"data_wait":[0-9.]*}$' \
+check "a line of metrics for every step" [ "$(grep -c '^{"step":[0-9]*,"samples":[0-9]*,"loss":[0-9.]*,"logit_scale":[0-9.]*,"lr":[0-9.e-]*,"grad_norm":[0-9.]*,"flops":[0-9.e+]*,"samples_per_second":[0-9.e+]*,"data_wait":[0-9.]*}$' \
     "$work/masked.jsonl")" -eq $steps ]
 # A loss of log(32) = 3.47 is chance.
 check "the loss falls clearly below chance" sh -c "
@@ -104,6 +104,24 @@ for strategy in none resize:16 resize:8; do
         train "$strategy" --steps 5 --warmup 1 --force-image-size "$side"
     check "training with --image $strategy" [ $? -eq 0 ]
 done
+
+# ---- fine-tuning at another resolution and length ----
+
+read_shards --limit $((20 * batch)) | decode --size 48 |
+    token-reduce -q --text truncate:20 |
+    train fine --init "$work/masked" --model "$work/masked/step-00000250/open_clip_config.json" \
+        --steps 20 --force-image-size 48 --force-context-length 20 --lr 1e-4
+check "fine-tuning from a checkpoint" [ $? -eq 0 ]
+check "it says how the image positions were resized" grep -q \
+    "image positional embedding resized from 4 x 4 to 6 x 6 patches" "$work/fine.err"
+check "and the text's" grep -q "text positional embedding resized from 16 to 20 tokens" \
+    "$work/fine.err"
+mean_loss() { # NAME: of its first ten steps
+    sed -n 's/.*"loss":\([^,]*\),.*/\1/p' "$work/$1.jsonl" | head -n 10 |
+        awk '{ sum += $1 } END { print sum / NR }'
+}
+check "it starts from what was learned" sh -c \
+    "awk 'BEGIN { exit !($(mean_loss fine) < $(mean_loss masked) - 0.3) }'"
 
 # ---- streams as files ----
 
