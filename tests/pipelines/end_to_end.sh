@@ -27,7 +27,7 @@ reduce() { token-reduce -q --image "$1" --patch 8 --text truncate:16; }
 train() {
     run=$1
     shift
-    train-step -q --model "$work/model.json" --batch-size $batch --steps $steps --warmup 5 \
+    train-step --model "$work/model.json" --batch-size $batch --steps $steps --warmup 5 \
         --lr 4e-3 --beta2 0.95 --log-every-n-steps 1 -j 1 --out "$work/$run" "$@" \
         >"$work/$run.jsonl" 2>"$work/$run.err"
 }
