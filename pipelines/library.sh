@@ -38,3 +38,9 @@ shards() {
     fi
     printf '%s/{0..%d}.%s\n' "$1" $(($(cat "$1/nshards.txt") - 1)) "$2"
 }
+
+# usage SCRIPT: its heading, and the exit of a wrong command line.
+usage() {
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "pipelines/$1" >&2
+    exit 64
+}
