@@ -30,6 +30,10 @@ packages := libarchive libjpeg libwebp libpng libzstd zlib jansson libutf8proc
 package_cflags := $(shell pkg-config --cflags $(packages) 2>/dev/null)
 package_libs := $(shell pkg-config --libs $(packages) 2>/dev/null)
 
+# Text in pictures, for `rec view` alone: the other programs do not take its objects.
+drawing_cflags := $(shell pkg-config --cflags pangocairo 2>/dev/null)
+drawing_libs := $(shell pkg-config --libs pangocairo 2>/dev/null)
+
 ours := -std=c11 -D_GNU_SOURCE -Icommon -I. $(warnings) $(variant_flags) -pthread -fopenmp \
         $(package_cflags)
 libs := $(package_libs) -ldnnl -lm -pthread
@@ -46,12 +50,12 @@ manuals := $(wildcard stages/*.1)
 unit_tests := $(patsubst %.c,$(build)/%,$(wildcard tests/unit/*.c tests/kernels/*.c))
 script_tests := $(wildcard tests/stages/*.sh tests/faults/*.sh tests/pipelines/*.sh)
 long_tests := $(wildcard tests/long/*.sh)
-test_tools := $(build)/tests/stages/conform
+test_tools := $(patsubst %.c,$(build)/%,$(wildcard tests/stages/*.c))
 fuzz_sources := $(wildcard tests/fuzz/fuzz_*.c)
 fuzz_replays := $(fuzz_sources:tests/fuzz/%.c=$(build)/tests/fuzz/%)
 benches := $(patsubst %.c,$(build)/%,$(wildcard tests/bench/*.c))
 
-.PHONY: all check check-long bench fuzz lint install uninstall dist clean help
+.PHONY: all check check-long check-parity bench fuzz lint install uninstall dist clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -70,6 +74,11 @@ $(build)/commit: FORCE
 	@mkdir -p $(@D)
 	@echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' > $@
 FORCE:
+
+# The tagger's model is taken in by the assembler.
+$(build)/obj/common/formats/tagger_english.o: common/formats/tagger_english.model
+$(build)/obj/common/formats/contact_sheet.o: ours += $(drawing_cflags)
+$(bin)/rec $(build)/tests/unit/test_contact_sheet: libs += $(drawing_libs)
 
 $(library): $(library_objects)
 	@rm -f $@
@@ -92,8 +101,13 @@ $(fuzz_replays): $(build)/tests/fuzz/%: $(build)/obj/tests/fuzz/%.o \
 check: all $(unit_tests) $(test_tools) $(fuzz_replays)
 	@BUILD=$(build) sh tests/run.sh $(unit_tests) $(fuzz_replays) $(script_tests)
 
-check-long: all $(test_tools)
+check-long: all
 	@BUILD=$(build) sh tests/run.sh $(long_tests)
+
+# Against open_clip on PyTorch, in a virtual environment below build/: random configurations,
+# weights and inputs, both ways.
+check-parity: all
+	@BUILD=$(build) CC="$(CC)" sh tests/reference/parity.sh
 
 bench: all $(benches)
 	@BUILD=$(build) sh tests/bench/bench.sh
@@ -152,6 +166,7 @@ help:
 	@echo 'make                 the programs, in build/bin'
 	@echo 'make check           all tests, under five minutes'
 	@echo 'make check-long      the tests that take longer'
+	@echo 'make check-parity    against open_clip, which it installs below build/'
 	@echo 'make bench           the throughput of every stage and kernel'
 	@echo 'make fuzz            every fuzz target for FUZZ_SECONDS=60'
 	@echo 'make lint            manual pages and static analysis'

@@ -95,6 +95,15 @@ struct kernels {
     void (*activation_backward)(struct kernels *k, float *din, const float *dout,
                                 const float *in, size_t n, enum activation kind);
 
+    /* ---- layer scale (Touvron et al., "Going deeper with image transformers", 2021) ----
+     * out[N,C] = in[N,C] * gamma[C] */
+    void (*layer_scale_forward)(struct kernels *k, float *out, const float *in,
+                                const float *gamma, size_t N, size_t C);
+    /* din[N,C] = dout * gamma, dgamma[C] += sum over rows of dout * in. */
+    void (*layer_scale_backward)(struct kernels *k, float *din, float *dgamma,
+                                 const float *dout, const float *in, const float *gamma,
+                                 size_t N, size_t C);
+
     /* ---- residual + layer norm (Ba, Kiros, Hinton 2016) ----
      * residual_out[N,C] = residual[N,C] + delta[N,C]
      * normed[N,C] = (residual_out - mean) * rstd * gamma[C] + beta[C]

@@ -7,8 +7,8 @@
 set -eu
 
 packages="gcc make pkg-config libc6-dev libgomp1 libarchive-dev libjpeg62-turbo-dev libwebp-dev
-libpng-dev libzstd-dev zlib1g-dev libjansson-dev libutf8proc-dev libdnnl-dev
-zstd gnuplot-nox"
+libpng-dev libzstd-dev zlib1g-dev libjansson-dev libutf8proc-dev libdnnl-dev libpango1.0-dev
+fonts-dejavu-core zstd gnuplot-nox"
 
 missing=
 for package in $packages; do

@@ -1,24 +1,32 @@
-/* rec - looks at streams of records and at checkpoints.
+/* rec - looks at streams of records, at checkpoints and at the programs that make them.
  *
- * In:   records (stat, head, cat, dump, check), safetensors files (stat, check), lines of
- *       statistics (times)
- * Out:  records (head, cat), otherwise text
- * Memory: one record.
- * Ends: with the stream; `head` earlier. */
+ * In:   records (stat, head, cat, dump, view, check), safetensors files (stat, check), lines of
+ *       statistics (times), a small stream and a program (conform)
+ * Out:  records (head, cat), a PNG (view), otherwise text
+ * Memory: one record; view: the samples that it shows as well; conform: its input and outputs.
+ * Ends: with the stream; head and view as soon as they have enough. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "base/io.h"
 #include "frame/bottleneck.h"
+#include "frame/conform.h"
+#include "frame/conform_input.h"
 #include "frame/stage.h"
+#include "frame/view.h"
 #include "stream/describe.h"
 #include "stream/safetensors.h"
 
 static struct {
     int64_t samples;
     int64_t values;
-} options = {.samples = 1, .values = 16};
+    int64_t shown, columns, cell, lines; /* of a sheet */
+    const char *out;
+    struct conform_options conform;
+} options = {.samples = 1, .values = 16, .shown = 24, .lines = 8, .conform = {.seconds = 10}};
 
 static struct option_spec head_options[] = {
     {.name = "samples", .letter = 'n', .argument = "N", .help = "how many samples",
@@ -27,6 +35,35 @@ static struct option_spec head_options[] = {
 static struct option_spec dump_options[] = {
     {.name = "values", .argument = "N", .help = "write arrays of up to N numbers in full",
      OPTION_INTEGER(&options.values, 0, 0x1p31)},
+};
+static struct option_spec view_options[] = {
+    {.name = "samples", .letter = 'n', .argument = "N", .help = "how many samples",
+     OPTION_INTEGER(&options.shown, 1, 100000)},
+    {.name = "columns", .argument = "N", .help = "cells in a row; 0: as many as fit",
+     OPTION_INTEGER(&options.columns, 0, 1000)},
+    {.name = "cell", .argument = "N", .help = "side of a cell in pixels; 0: to suit the images",
+     OPTION_INTEGER(&options.cell, 0, 4096)},
+    {.name = "lines", .argument = "N", .help = "longest caption in lines",
+     OPTION_INTEGER(&options.lines, 1, 1000)},
+    {.name = "out", .argument = "FILE", .help = "write to FILE instead of standard output",
+     OPTION_TEXT(&options.out)},
+};
+static struct option_spec conform_options[] = {
+    {.name = "source", .help = "the program reads no stream",
+     OPTION_FLAG(&options.conform.source)},
+    {.name = "sink", .help = "what it writes is no stream", OPTION_FLAG(&options.conform.sink)},
+    {.name = "varies", .help = "its output differs from run to run",
+     OPTION_FLAG(&options.conform.varies)},
+    {.name = "threads", .argument = "OPTION", .help = "how it takes a number of threads, as -j",
+     OPTION_TEXT(&options.conform.threads)},
+    {.name = "no-options", .help = "leave out --help, --version and unknown options",
+     OPTION_FLAG(&options.conform.no_options)},
+    {.name = "only-options", .help = "nothing but --help, --version and unknown options",
+     OPTION_FLAG(&options.conform.only_options)},
+    {.name = "strict", .help = "exit codes and messages as those of clipipe's own programs",
+     OPTION_FLAG(&options.conform.strict)},
+    {.name = "seconds", .argument = "N", .help = "time to spend on streams that are cut",
+     OPTION_REAL(&options.conform.seconds, 0, 86400)},
 };
 
 static _Noreturn void fail_memory(struct stage *stage, size_t bytes)
@@ -38,78 +75,16 @@ static _Noreturn void fail_memory(struct stage *stage, size_t bytes)
 
 /* ---- stat ---- */
 
-/* One row of the table: a tensor over the whole stream. */
-struct row {
-    struct tensor tensor; /* as first seen */
-    bool ragged;
-    uint64_t bytes;
-    struct value_range range;
-};
-
-static struct row *find_row(struct stage *stage, struct row **rows, size_t *count,
-                            const struct tensor *tensor)
-{
-    for (size_t i = 0; i < *count; i++)
-        if (strcmp((*rows)[i].tensor.name, tensor->name) == 0)
-            return &(*rows)[i];
-    struct row *grown = realloc(*rows, (*count + 1) * sizeof **rows);
-    if (grown == NULL)
-        fail_memory(stage, (*count + 1) * sizeof **rows);
-    *rows = grown;
-    grown[*count] = (struct row){.tensor = *tensor};
-    return &grown[(*count)++];
-}
-
-static void print_row(const struct row *row, bool stream)
-{
-    char shape[256] = "[";
-    for (int d = 0; d < row->tensor.rank; d++) {
-        size_t used = strlen(shape);
-        if (d == 0 && stream)
-            snprintf(shape + used, sizeof shape - used, "%s", row->ragged ? "ragged" : "B");
-        else
-            snprintf(shape + used, sizeof shape - used, "%s%zu", d > 0 ? "," : "",
-                     row->tensor.shape[d]);
-    }
-    size_t used = strlen(shape);
-    snprintf(shape + used, sizeof shape - used, "]");
-    double mean = row->range.count > 0 ? row->range.sum / (double)row->range.count : 0;
-    printf("%-36s %-5s %-17s %12" PRIu64 " %12.6g %12.6g %12.6g", row->tensor.name,
-           dtype_name(row->tensor.dtype), shape, row->bytes, row->range.low, mean,
-           row->range.high);
-    if (row->range.not_finite > 0)
-        printf("  %" PRIu64 " not finite", row->range.not_finite);
-    putchar('\n');
-}
-
-static void print_table(const struct row *rows, size_t count, bool stream)
-{
-    printf("%-36s %-5s %-17s %12s %12s %12s %12s\n", "tensor", "type", "shape", "bytes", "min",
-           "mean", "max");
-    for (size_t i = 0; i < count; i++)
-        print_row(&rows[i], stream);
-}
-
 static void print_metadata(const struct metadata *metadata)
 {
     for (size_t i = 0; i < metadata->count; i++)
         printf("%s: %s\n", metadata->entries[i].key, metadata->entries[i].value);
 }
 
-static void add_tensor(struct stage *stage, struct row **rows, size_t *count,
-                       const struct tensor *tensor, bool ragged)
-{
-    struct row *row = find_row(stage, rows, count, tensor);
-    row->ragged = ragged;
-    row->bytes += tensor->size;
-    value_range_add(&row->range, tensor);
-}
-
 static void stat_stream(struct stage *stage)
 {
     struct record record;
-    struct row *rows = NULL;
-    size_t count = 0;
+    struct tensor_table table = {.rows = NULL};
     struct metadata metadata = {0};
     struct error error;
     bool first = true;
@@ -123,35 +98,32 @@ static void stat_stream(struct stage *stage)
                                       &error),
                         &error);
         first = false;
-        for (size_t i = 0; i < record.count; i++)
-            if (!record_is_offsets(&record, &record.tensors[i]))
-                add_tensor(stage, &rows, &count, &record.tensors[i],
-                           record_offsets(&record, record.tensors[i].name) != NULL);
+        stage_check(stage, tensor_table_add_record(&table, &record, &error), &error);
     }
     struct reader_stats stats = reader_stats(stage->reader);
     printf("complete: %" PRIu64 " records, %" PRIu64 " samples, %" PRIu64 " dropped, %" PRIu64
            " bytes\n",
            stats.records, stats.samples, stats.dropped, stats.bytes);
     print_metadata(&metadata);
-    print_table(rows, count, true);
+    tensor_table_print(&table, true, stdout);
     metadata_free(&metadata);
-    free(rows);
+    tensor_table_free(&table);
 }
 
 static void stat_file(struct stage *stage, const char *path)
 {
     struct safetensors file;
-    struct row *rows = NULL;
-    size_t count = 0;
+    struct tensor_table table = {.rows = NULL};
     struct error error;
     stage_check(stage, safetensors_open(&file, path, &error), &error);
     for (size_t i = 0; i < file.header.count; i++)
-        add_tensor(stage, &rows, &count, &file.header.tensors[i], false);
+        stage_check(stage, tensor_table_add(&table, &file.header.tensors[i], false, &error),
+                    &error);
     printf("%s: %zu tensors, %zu bytes of data\n", path, file.header.count,
            file.header.data_size);
     print_metadata(&file.header.metadata);
-    print_table(rows, count, false);
-    free(rows);
+    tensor_table_print(&table, false, stdout);
+    tensor_table_free(&table);
     safetensors_close(&file);
 }
 
@@ -279,6 +251,116 @@ static void run_times(struct stage *stage)
     stage_check(stage, bottleneck_print(stage->operands[0], stdout, &error), &error);
 }
 
+/* ---- view ---- */
+
+static void write_sheet(struct stage *stage, const struct buffer *png)
+{
+    struct error error;
+    enum status status = STATUS_OK;
+    if (options.out != NULL)
+        status = io_write_file(options.out, png->data, png->size, &error);
+    else if (io_write_all(STDOUT_FILENO, png->data, png->size) != 0)
+        status = error_set_errno(&error, STATUS_IO, "standard output");
+    stage_check(stage, status, &error);
+}
+
+static void run_view(struct stage *stage)
+{
+    const struct view_options wanted = {(size_t)options.shown, (size_t)options.columns,
+                                        (size_t)options.cell, (size_t)options.lines};
+    const char *source = stage->operand_count > 0 ? stage->operands[0] : "standard input";
+    struct view *view;
+    struct record record;
+    struct buffer png = {0};
+    struct error error;
+    uint64_t version;
+
+    if (options.out == NULL && isatty(STDOUT_FILENO)) {
+        error_set(&error, STATUS_USAGE, "a picture is not written to a terminal");
+        error_hint(&error, "send it to a file: `> sheet.png` or --out sheet.png");
+        stage_fail(stage, &error);
+    }
+    stage_check(stage, view_open(&view, &wanted, source, &error), &error);
+    stage_open_input(stage);
+    while (view_has_room(view) && stage_read(stage, &record))
+        stage_check(stage,
+                    view_add_record(view, &record, reader_metadata(stage->reader, &version),
+                                    &error),
+                    &error);
+    if (view_warning(view) != NULL)
+        stage_warn(stage, "dropped tokens are not shown: %s", view_warning(view));
+    stage_check(stage, view_encode(view, &png, &error), &error);
+    write_sheet(stage, &png);
+    buffer_free(&png);
+    view_close(view);
+}
+
+/* ---- conform ---- */
+
+/* The arguments after the first "--", which begin with the program; -1 where there is none.
+ * getopt moves INPUT behind it, so that only the original order tells them apart. */
+static int arguments_after_dashes = -1;
+
+static void find_dashes(int argc, char **argv)
+{
+    for (int i = argc - 1; i > 0; i--)
+        if (strcmp(argv[i], "--") == 0)
+            arguments_after_dashes = argc - i - 1;
+}
+
+/* Leaves the program and its arguments as operands and returns INPUT, or NULL. */
+static const char *take_input(struct stage *stage)
+{
+    const bool none = options.conform.source || options.conform.only_options;
+    const int before = arguments_after_dashes < 0
+                           ? 0
+                           : stage->operand_count - arguments_after_dashes;
+    struct error error = {.status = STATUS_OK};
+    if (options.conform.no_options && options.conform.only_options)
+        error_set(&error, STATUS_USAGE, "--no-options and --only-options leave nothing");
+    else if (stage->operand_count - before < 1)
+        error_set(&error, STATUS_USAGE, "no program to check");
+    else if (before > (none ? 0 : 1))
+        error_set(&error, STATUS_USAGE, "%d operands before --, expected %s", before,
+                  none ? "none" : "INPUT alone");
+    if (error.status != STATUS_OK) {
+        error_hint(&error, "rec conform [OPTION]... [INPUT] -- PROGRAM [ARGUMENT]...");
+        stage_fail(stage, &error);
+    }
+    const char *input = before > 0 ? stage->operands[0] : NULL;
+    stage->operands += before;
+    stage->operand_count -= before;
+    return input;
+}
+
+static void run_conform(struct stage *stage)
+{
+    enum { INPUT_LIMIT = 64 << 20 };
+    const char *path = take_input(stage);
+    struct conform_counts counts;
+    struct buffer input = {0};
+    struct error error;
+    enum status status = STATUS_OK;
+    if (path != NULL)
+        status = io_read_file(path, INPUT_LIMIT, &input, &error);
+    else if (!options.conform.source && !options.conform.only_options)
+        status = conform_input_sample(&input, &error);
+    stage_check(stage, status, &error);
+    stage_check(stage,
+                conform_run(&options.conform, stage->operands, input.data, input.size, stdout,
+                            &counts, &error),
+                &error);
+    buffer_free(&input);
+    printf("%s: %d passed, %d failed, %d left out\n", stage->operands[0], counts.passed,
+           counts.failed, counts.skipped);
+    if (counts.failed > 0) {
+        error_set(&error, STATUS_DATA, "%s fails %d of %d checks", stage->operands[0],
+                  counts.failed, counts.passed + counts.failed);
+        fflush(stdout);
+        stage_fail(stage, &error);
+    }
+}
+
 /* ---- the verbs ---- */
 
 #define OPTIONS(table) .options = table, .option_count = sizeof(table) / sizeof((table)[0])
@@ -320,6 +402,19 @@ static const struct verb {
       .operands = "[FILE]",
       .example = "rec check run/step-00001000/open_clip_model.safetensors",
       .streams = STAGE_READS}},
+    {"view", run_view,
+     {.name = "rec view",
+      .purpose = "Draws the samples of a stream as the model sees them, as a PNG.",
+      .operands = "[FILE]",
+      .example = "... | token-reduce --image random:50% --text syntax:8 | rec view > sheet.png",
+      .streams = STAGE_READS,
+      OPTIONS(view_options)}},
+    {"conform", run_conform,
+     {.name = "rec conform",
+      .purpose = "Checks that a program keeps the contract of a stage, from outside.",
+      .operands = "[INPUT] -- PROGRAM [ARGUMENT]...",
+      .example = "rec conform tokens.rec -- ./my-stage --keep 8",
+      OPTIONS(conform_options)}},
     {"times", run_times,
      {.name = "rec times",
       .purpose = "Prints where the stages of a run spent their time and names the bottleneck.",
@@ -332,8 +427,8 @@ enum { VERB_COUNT = sizeof verbs / sizeof verbs[0] };
 /* Without a verb: the list of verbs as help, or what all programs understand. */
 static const struct program program = {
     .name = "rec",
-    .purpose = "Looks at streams of records and at checkpoints. Verbs: stat head cat dump check "
-               "times; `rec VERB --help` tells more.",
+    .purpose = "Looks at streams of records and at checkpoints. Verbs: stat head cat dump view "
+               "check times conform; `rec VERB --help` tells more.",
     .operands = "VERB...",
     .example = "rec stat train.rec",
 };
@@ -344,6 +439,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; argc > 1 && i < VERB_COUNT; i++) {
         if (strcmp(argv[1], verbs[i].word) != 0)
             continue;
+        find_dashes(argc, argv);
         stage_begin(&stage, &verbs[i].program, argc - 1, argv + 1);
         verbs[i].run(&stage);
         return stage_finish(&stage);
@@ -351,6 +447,6 @@ int main(int argc, char **argv)
     stage_begin(&stage, &program, argc, argv);
     struct error error;
     error_set(&error, STATUS_USAGE, "unknown verb '%.40s'", stage.operands[0]);
-    error_hint(&error, "the verbs are stat, head, cat, dump, check and times");
+    error_hint(&error, "the verbs are stat, head, cat, dump, view, check, times and conform");
     stage_fail(&stage, &error);
 }

@@ -1,4 +1,4 @@
-/* tokenize - captions to token ids by CLIP's byte-level BPE, or a vocabulary from captions.
+/* tokenize - captions to token ids by CLIP's BPE or BERT's WordPiece, or to a BPE vocabulary.
  *
  * In:   `text` U8 ragged, UTF-8
  * Out:  `tokens`, `tokens.word` I32 ragged beside it, and everything else unchanged;
@@ -15,24 +15,34 @@
 #include "formats/bpe.h"
 #include "formats/bpe_learn.h"
 #include "formats/text_clean.h"
+#include "formats/tokenizer.h"
 #include "frame/stage.h"
 #include "model/vocabulary.h"
 
 enum {
-    CHUNK = 32,             /* captions that a thread takes at a time */
+    CHUNK = 32, /* captions that a thread takes at a time */
+    CLEAN_AUTO = 0,
 };
+
+/* After "auto" in the order of enum text_cleaning. */
+static const char *const clean_names[] = {"auto",         "lower", "whitespace",
+                                          "canonicalize", "none",  NULL};
 
 static struct {
     const char *vocab;
+    int clean;
     int64_t learn;
     int64_t threads;
 } options;
 
 static struct option_spec option_table[] = {
     {.name = "vocab", .argument = "VOCABULARY",
-     .help = "vocabulary, as bpe_simple_vocab_16e6.txt.gz",
+     .help = "vocabulary: BPE merges as CLIP's, or WordPiece entries as BERT's",
      OPTION_TEXT(&options.vocab)},
-    {.name = "learn", .argument = "N", .help = "write a vocabulary of N tokens instead",
+    {.name = "clean", .argument = "MODE",
+     .help = "how to clean captions; auto: lower for BPE, whitespace for WordPiece",
+     OPTION_CHOICE(&options.clean, clean_names)},
+    {.name = "learn", .argument = "N", .help = "write a BPE vocabulary of N tokens instead",
      OPTION_INTEGER(&options.learn, BPE_VOCAB_MIN, BPE_VOCAB_MAX)},
     {.name = "threads", .letter = 'j', .argument = "N", .neutral = true,
      .help = "threads; 0: one per processor", OPTION_INTEGER(&options.threads, 0, 1024)},
@@ -40,7 +50,7 @@ static struct option_spec option_table[] = {
 
 static const struct program program = {
     .name = "tokenize",
-    .purpose = "Turns the captions of a stream into CLIP's tokens, or learns a vocabulary.",
+    .purpose = "Turns captions into CLIP's or BERT's tokens, or learns a vocabulary from them.",
     .operands = "[FILE]",
     .example = "... | tokenize --vocab bpe_simple_vocab_16e6.txt.gz | token-reduce ...",
     .streams = STAGE_READS | STAGE_WRITES,
@@ -48,13 +58,18 @@ static const struct program program = {
     .option_count = sizeof option_table / sizeof option_table[0],
 };
 
+static enum text_cleaning cleaning(enum text_cleaning preset)
+{
+    return options.clean == CLEAN_AUTO ? preset : (enum text_cleaning)(options.clean - 1);
+}
+
 /* ---- encoding ---- */
 
 /* What one thread works with. Its tokens of a record lie together until they are gathered. */
 struct lane {
     struct text_cleaner cleaner;
     struct buffer cleaned;
-    struct bpe_scratch *scratch;
+    struct tokenizer_scratch *scratch;
     struct buffer tokens; /* int32_t */
     struct buffer words;
     enum status status; /* of the first caption that failed, and why */
@@ -69,7 +84,7 @@ struct chunk {
 };
 
 struct work {
-    struct bpe *bpe;
+    struct tokenizer *tokenizer;
     struct pool *pool;
     struct lane *lanes; /* [threads] */
     int lane_count;
@@ -80,15 +95,16 @@ struct work {
     struct buffer words;
 };
 
-static enum status encode_caption(const struct bpe *bpe, struct lane *lane,
+static enum status encode_caption(const struct tokenizer *tokenizer, struct lane *lane,
                                   const struct ragged *text, size_t sample)
 {
     const uint8_t *bytes = (const uint8_t *)text->data + text->offsets[sample];
     const size_t size = (size_t)(text->offsets[sample + 1] - text->offsets[sample]);
     enum status status = text_clean(&lane->cleaner, bytes, size, &lane->cleaned, &lane->error);
     if (status == STATUS_OK)
-        status = bpe_encode(bpe, lane->scratch, lane->cleaned.data, lane->cleaned.size,
-                            &lane->tokens, &lane->words, &lane->error);
+        status = tokenizer_encode(tokenizer, lane->scratch, lane->cleaned.data,
+                                  lane->cleaned.size, &lane->tokens, &lane->words,
+                                  &lane->error);
     if (status != STATUS_OK)
         error_prefix(&lane->error, "sample %zu of the record", sample);
     return status;
@@ -108,7 +124,7 @@ static void encode_chunk(void *context, size_t item, int worker)
     for (size_t i = first; i < first + (left < CHUNK ? left : CHUNK); i++) {
         const size_t before = lane->tokens.size;
         if (lane->status == STATUS_OK)
-            lane->status = encode_caption(work->bpe, lane, &work->text, i);
+            lane->status = encode_caption(work->tokenizer, lane, &work->text, i);
         offsets[i + 1] = (int64_t)((lane->tokens.size - before) / sizeof(int32_t));
     }
     chunk->size = lane->tokens.size - chunk->start;
@@ -175,17 +191,22 @@ static enum status encode_record(struct work *work, struct record *record, struc
 
 /* Later stages know the vocabulary by these facts; train-step copies the file into its
  * checkpoint, and the checksum says that it is still this one. */
-static void set_facts(struct stage *stage, const struct bpe *bpe, const char *crc)
+static void set_facts(struct stage *stage, const struct tokenizer *tokenizer, const char *crc)
 {
     struct error error;
     char *path = realpath(options.vocab, NULL);
     if (path == NULL)
         stage_fail(stage, (error_set_errno(&error, STATUS_NO_INPUT, "cannot open %s",
                                            options.vocab), &error));
-    stage_set_fact(stage, "tokenizer.type", "clip");
+    stage_set_fact(stage, "tokenizer.type", tokenizer_type_name(tokenizer_type(tokenizer)));
     stage_set_fact(stage, "tokenizer.path", path);
     stage_set_fact(stage, "tokenizer.crc32c", crc);
-    stage_set_fact_number(stage, "tokenizer.size", bpe_vocab_size(bpe));
+    stage_set_fact_number(stage, "tokenizer.size", tokenizer_size(tokenizer));
+    stage_set_fact_number(stage, "tokenizer.start", tokenizer_start(tokenizer));
+    stage_set_fact_number(stage, "tokenizer.end", tokenizer_end(tokenizer));
+    stage_set_fact_number(stage, "tokenizer.padding", tokenizer_padding(tokenizer));
+    stage_set_fact(stage, "tokenizer.clean",
+                   text_cleaning_name(cleaning(tokenizer_default_cleaning(tokenizer))));
     free(path);
 }
 
@@ -195,11 +216,11 @@ static void open_vocabulary(struct stage *stage, struct work *work)
     struct buffer file = {0};
     char crc[VOCABULARY_CRC_SIZE];
     stage_check(stage, vocabulary_load(options.vocab, NULL, &file, crc, &error), &error);
-    enum status status = bpe_open(&work->bpe, file.data, file.size, &error);
+    enum status status = tokenizer_open(&work->tokenizer, file.data, file.size, &error);
     if (status != STATUS_OK)
         error_prefix(&error, "%s", options.vocab);
     stage_check(stage, status, &error);
-    set_facts(stage, work->bpe, crc);
+    set_facts(stage, work->tokenizer, crc);
     buffer_free(&file);
 }
 
@@ -213,8 +234,12 @@ static void open_work(struct stage *stage, struct work *work)
     work->lanes = calloc(1, size);
     if (work->lanes == NULL)
         stage_fail(stage, (error_memory(&error, size, "threads"), &error));
-    for (int i = 0; i < work->lane_count; i++)
-        stage_check(stage, bpe_scratch_open(&work->lanes[i].scratch, &error), &error);
+    for (int i = 0; i < work->lane_count; i++) {
+        struct lane *lane = &work->lanes[i];
+        lane->cleaner.mode = cleaning(tokenizer_default_cleaning(work->tokenizer));
+        stage_check(stage, tokenizer_scratch_open(&lane->scratch, work->tokenizer, &error),
+                    &error);
+    }
 }
 
 static void close_work(struct work *work)
@@ -222,14 +247,14 @@ static void close_work(struct work *work)
     for (int i = 0; i < work->lane_count; i++) {
         struct lane *lane = &work->lanes[i];
         text_cleaner_free(&lane->cleaner);
-        bpe_scratch_close(lane->scratch);
+        tokenizer_scratch_close(lane->scratch);
         buffer_free(&lane->cleaned);
         buffer_free(&lane->tokens);
         buffer_free(&lane->words);
     }
     free(work->lanes);
     pool_close(work->pool);
-    bpe_close(work->bpe);
+    tokenizer_close(work->tokenizer);
     buffer_free(&work->chunks);
     buffer_free(&work->offsets);
     buffer_free(&work->tokens);
@@ -291,7 +316,7 @@ static int learn(struct stage *stage)
 {
     struct record record;
     struct error error;
-    struct learning learning = {.learner = NULL};
+    struct learning learning = {.cleaner = {.mode = cleaning(TEXT_CLEAN_LOWER)}};
 
     stage_check(stage, bpe_learner_open(&learning.learner, &error), &error);
     stage_open_input(stage);
@@ -314,7 +339,7 @@ int main(int argc, char **argv)
     struct stage stage;
     struct record record;
     struct error error;
-    struct work work = {.bpe = NULL};
+    struct work work = {.tokenizer = NULL};
 
     stage_begin(&stage, &program, argc, argv);
     if ((options.vocab == NULL) == (options.learn == 0)) {

@@ -18,6 +18,7 @@ enum rng_purpose {
     RNG_PARAMETERS,
     RNG_SCENE,
     RNG_TEST,
+    RNG_COLOR,
 };
 
 struct rng {

@@ -337,28 +337,41 @@ enum status bpe_encode(const struct bpe *bpe, struct bpe_scratch *scratch, const
 
 /* ---- decoding ---- */
 
+/* Appends the text of an id; *ends_word says whether it is the last of a word. */
+static enum status append_piece(const struct bpe *bpe, int32_t id, struct buffer *out,
+                                bool *ends_word, struct error *error)
+{
+    static const char start[] = "<start_of_text>", end[] = "<end_of_text>";
+    *ends_word = false;
+    if (id < 0 || id >= bpe_vocab_size(bpe))
+        return error_set(error, STATUS_DATA, "id %d, expected 0 to %d", id,
+                         bpe_vocab_size(bpe) - 1);
+    if (id == bpe_start(bpe))
+        return buffer_append(out, start, sizeof start - 1, error);
+    if (id == bpe_end(bpe))
+        return buffer_append(out, end, sizeof end - 1, error);
+    const struct bpe_symbol *symbol = &bpe->symbols[id];
+    *ends_word = symbol->ends_word;
+    return buffer_append(out, bpe->strings.data + symbol->offset, symbol->size, error);
+}
+
+enum status bpe_piece(const struct bpe *bpe, int32_t id, struct buffer *out,
+                      struct error *error)
+{
+    bool ends_word;
+    return append_piece(bpe, id, out, &ends_word, error);
+}
+
 enum status bpe_decode(const struct bpe *bpe, const int32_t *tokens, size_t count,
                        struct buffer *out, struct error *error)
 {
-    static const char start[] = "<start_of_text>", end[] = "<end_of_text>";
     for (size_t i = 0; i < count; i++) {
-        enum status status;
-        if (tokens[i] < 0 || tokens[i] >= bpe_vocab_size(bpe))
-            return error_set(error, STATUS_DATA, "token %zu: id %d is not below %d", i,
-                             tokens[i], bpe_vocab_size(bpe));
-        if (tokens[i] == bpe_start(bpe)) {
-            status = buffer_append(out, start, sizeof start - 1, error);
-        } else if (tokens[i] == bpe_end(bpe)) {
-            status = buffer_append(out, end, sizeof end - 1, error);
-        } else {
-            const struct bpe_symbol *symbol = &bpe->symbols[tokens[i]];
-            status =
-                buffer_append(out, bpe->strings.data + symbol->offset, symbol->size, error);
-            if (status == STATUS_OK && symbol->ends_word)
-                status = buffer_append(out, " ", 1, error);
-        }
+        bool ends_word;
+        enum status status = append_piece(bpe, tokens[i], out, &ends_word, error);
+        if (status == STATUS_OK && ends_word)
+            status = buffer_append(out, " ", 1, error);
         if (status != STATUS_OK)
-            return status;
+            return error_prefix(error, "token %zu", i);
     }
     return STATUS_OK;
 }

@@ -54,6 +54,10 @@ enum status bpe_encode(const struct bpe *bpe, struct bpe_scratch *scratch, const
 enum status bpe_decode(const struct bpe *bpe, const int32_t *tokens, size_t count,
                        struct buffer *out, struct error *error);
 
+/* Appends the text of one id, without a space behind it. */
+enum status bpe_piece(const struct bpe *bpe, int32_t id, struct buffer *out,
+                      struct error *error);
+
 /* A word of a text. */
 struct bpe_word {
     size_t start; /* in bytes */

@@ -2,12 +2,11 @@
 #include "formats/bpe_table.h"
 
 #include <stdlib.h>
-#include <zlib.h>
 
 #include "base/utf8.h"
+#include "formats/vocabulary_text.h"
 
 enum {
-    FILE_LIMIT = 64 << 20, /* bytes of an unpacked vocabulary */
     BYTE_CODES = 256 + 68, /* code points of the byte alphabet are below this */
 };
 
@@ -34,45 +33,10 @@ int32_t bpe_byte_code(uint8_t byte)
 
 /* ---- reading a vocabulary ---- */
 
-static enum status inflate_all(const uint8_t *data, size_t size, struct buffer *out,
-                               struct error *error)
-{
-    z_stream stream = {.next_in = (Bytef *)(uintptr_t)data, .avail_in = (uInt)size};
-    if (inflateInit2(&stream, 15 + 16) != Z_OK)
-        return error_memory(error, 1 << 16, "unpacking a vocabulary");
-    enum status status = STATUS_OK;
-    int result = Z_OK;
-    while (result == Z_OK) {
-        if (out->size >= FILE_LIMIT) {
-            status = error_set(error, STATUS_DATA, "vocabulary: unpacks to more than %d bytes",
-                               FILE_LIMIT);
-            goto out_stream;
-        }
-        status = buffer_reserve(out, out->size + (1 << 20), error);
-        if (status != STATUS_OK)
-            goto out_stream;
-        stream.next_out = out->data + out->size;
-        stream.avail_out = 1 << 20;
-        result = inflate(&stream, Z_NO_FLUSH);
-        out->size += (1 << 20) - stream.avail_out;
-    }
-    if (result != Z_STREAM_END)
-        status = error_set(error, STATUS_DATA,
-                           "vocabulary: the gzip data %s after %lu of %zu bytes",
-                           result == Z_BUF_ERROR ? "end" : "are damaged", stream.total_in,
-                           size);
-out_stream:
-    inflateEnd(&stream);
-    return status;
-}
-
 /* What a vocabulary is read with: the text and where strings are found again. */
 struct loading {
     struct bpe *bpe;
-    const uint8_t *text;
-    size_t size;
-    size_t position;
-    size_t line;
+    struct vocabulary_text text;
     int16_t bytes_by_code[BYTE_CODES]; /* -1: no byte */
     uint32_t *by_string;               /* [BPE_PAIR_SLOTS], id + 1, open addressing */
 };
@@ -99,7 +63,7 @@ static enum status add_symbol(struct loading *loading, const uint8_t *bytes, siz
     struct bpe *bpe = loading->bpe;
     if (bpe->strings.size + size > UINT32_MAX)
         return error_set(error, STATUS_DATA, "vocabulary: line %zu: strings of over 4 GiB",
-                         loading->line);
+                         loading->text.line);
     *string_slot(loading, bytes, size, ends_word) = (uint32_t)bpe->symbol_count + 1;
     bpe->symbols[bpe->symbol_count++] =
         (struct bpe_symbol){(uint32_t)bpe->strings.size, (uint32_t)size, ends_word};
@@ -121,20 +85,6 @@ static enum status add_byte_symbols(struct loading *loading, struct error *error
             return status;
     }
     return STATUS_OK;
-}
-
-/* The next line without its end; false at the end of the file. */
-static bool next_line(struct loading *loading, const uint8_t **line, size_t *size)
-{
-    if (loading->position == loading->size)
-        return false;
-    *line = loading->text + loading->position;
-    const size_t left = loading->size - loading->position;
-    const uint8_t *end = memchr(*line, '\n', left);
-    *size = end == NULL ? left : (size_t)(end - *line);
-    loading->position += *size + (end != NULL);
-    loading->line++;
-    return true;
 }
 
 /* Reads a part of a merge into bytes, which is as long as the part; false on a character that
@@ -184,8 +134,8 @@ static enum status read_merge(const struct loading *loading, const uint8_t *line
         }
     }
     return error_set(error, STATUS_DATA,
-                     "vocabulary: line %zu: expected two symbols, found '%.*s'", loading->line,
-                     size < 60 ? (int)size : 60, (const char *)line);
+                     "vocabulary: line %zu: expected two symbols, found '%.*s'",
+                     loading->text.line, size < 60 ? (int)size : 60, (const char *)line);
 }
 
 static enum status find_symbol(const struct loading *loading, const uint8_t *bytes, size_t size,
@@ -196,7 +146,7 @@ static enum status find_symbol(const struct loading *loading, const uint8_t *byt
         return STATUS_OK;
     return error_set(error, STATUS_DATA,
                      "vocabulary: line %zu: no line makes its symbol of %zu bytes",
-                     loading->line, size);
+                     loading->text.line, size);
 }
 
 /* Makes the merge of the current line known, by the ids of its symbols. */
@@ -217,8 +167,8 @@ static enum status add_pair(const struct loading *loading, const struct merge *m
     struct bpe_pair *slot = bpe_find_pair(loading->bpe, left, right);
     if (slot->pair != BPE_NO_PAIR)
         return error_set(error, STATUS_DATA,
-                         "vocabulary: line %zu: repeats the merge of line %u", loading->line,
-                         slot->rank + 2);
+                         "vocabulary: line %zu: repeats the merge of line %u",
+                         loading->text.line, slot->rank + 2);
     *slot = (struct bpe_pair){(uint64_t)left << 32 | right, rank, merged};
     return STATUS_OK;
 }
@@ -230,12 +180,14 @@ static enum status read_merges(struct loading *loading, struct merge *merge, boo
 {
     const uint8_t *line;
     size_t size;
-    loading->position = 0;
-    loading->line = 0;
-    if (!next_line(loading, &line, &size) || memmem(line, size, "#version", 8) == NULL)
+    vocabulary_text_rewind(&loading->text);
+    if (!vocabulary_text_has_version(&loading->text))
         return error_set(error, STATUS_DATA,
                          "vocabulary: line 1: expected a header with '#version'");
-    for (uint32_t rank = 0; rank < BPE_MERGES_MAX && next_line(loading, &line, &size); rank++) {
+    vocabulary_text_next_line(&loading->text, &line, &size);
+    for (uint32_t rank = 0;
+         rank < BPE_MERGES_MAX && vocabulary_text_next_line(&loading->text, &line, &size);
+         rank++) {
         enum status status = read_merge(loading, line, size, merge, error);
         if (status == STATUS_OK && make_symbols)
             status = add_symbol(loading, merge->bytes, merge->size, merge->ends_word, error);
@@ -247,62 +199,50 @@ static enum status read_merges(struct loading *loading, struct merge *merge, boo
     return STATUS_OK;
 }
 
-static enum status load(struct bpe *bpe, const uint8_t *text, size_t size, struct error *error)
+static enum status load(struct loading *loading, struct error *error)
 {
-    struct loading loading = {.bpe = bpe, .text = text, .size = size};
-    memset(loading.bytes_by_code, -1, sizeof loading.bytes_by_code);
-    struct merge merge = {.bytes = malloc(size + 1)};
-    loading.by_string = calloc(BPE_PAIR_SLOTS, sizeof *loading.by_string);
+    memset(loading->bytes_by_code, -1, sizeof loading->bytes_by_code);
+    struct merge merge = {.bytes = malloc(loading->text.size + 1)};
+    loading->by_string = calloc(BPE_PAIR_SLOTS, sizeof *loading->by_string);
     enum status status;
-    if (merge.bytes == NULL || loading.by_string == NULL)
-        status = error_memory(error, size + BPE_PAIR_SLOTS * sizeof *loading.by_string,
+    if (merge.bytes == NULL || loading->by_string == NULL)
+        status = error_memory(error,
+                              loading->text.size + BPE_PAIR_SLOTS * sizeof(uint32_t),
                               "a vocabulary");
     else
-        status = add_byte_symbols(&loading, error);
+        status = add_byte_symbols(loading, error);
     if (status == STATUS_OK)
-        status = read_merges(&loading, &merge, true, error);
+        status = read_merges(loading, &merge, true, error);
     if (status == STATUS_OK)
-        status = read_merges(&loading, &merge, false, error);
+        status = read_merges(loading, &merge, false, error);
     free(merge.bytes);
-    free(loading.by_string);
+    free(loading->by_string);
     return status;
 }
 
 enum status bpe_open(struct bpe **out, const uint8_t *data, size_t size, struct error *error)
 {
-    if (size > FILE_LIMIT)
-        return error_set(error, STATUS_DATA, "vocabulary: %zu bytes, more than %d", size,
-                         FILE_LIMIT);
-    struct buffer unpacked = {0};
+    const size_t pairs_size = BPE_PAIR_SLOTS * sizeof(struct bpe_pair);
     struct bpe *bpe = calloc(1, sizeof *bpe);
-    enum status status = STATUS_OK;
-    const size_t pairs_size = BPE_PAIR_SLOTS * sizeof *bpe->pairs;
     if (bpe == NULL || (bpe->pairs = malloc(pairs_size)) == NULL ||
         (bpe->symbols = malloc(BPE_VOCAB_MAX * sizeof *bpe->symbols)) == NULL) {
-        status = error_memory(error, pairs_size, "a vocabulary");
-        goto out_failed;
+        bpe_close(bpe);
+        return error_memory(error, pairs_size, "a vocabulary");
     }
     for (size_t i = 0; i < BPE_PAIR_SLOTS; i++)
         bpe->pairs[i] = (struct bpe_pair){BPE_NO_PAIR, BPE_NO_RANK, 0};
 
-    if (size >= 2 && data[0] == 0x1F && data[1] == 0x8B) {
-        status = inflate_all(data, size, &unpacked, error);
-        if (status != STATUS_OK)
-            goto out_failed;
-        data = unpacked.data;
-        size = unpacked.size;
+    struct loading loading = {.bpe = bpe};
+    enum status status = vocabulary_text_open(&loading.text, data, size, error);
+    if (status == STATUS_OK)
+        status = load(&loading, error);
+    vocabulary_text_close(&loading.text);
+    if (status != STATUS_OK) {
+        bpe_close(bpe);
+        return status;
     }
-    status = load(bpe, data, size, error);
-    if (status != STATUS_OK)
-        goto out_failed;
-    buffer_free(&unpacked);
     *out = bpe;
     return STATUS_OK;
-
-out_failed:
-    buffer_free(&unpacked);
-    bpe_close(bpe);
-    return status;
 }
 
 void bpe_close(struct bpe *bpe)

@@ -44,14 +44,39 @@ static size_t middle(size_t longer, size_t side)
     return (size_t)nearbyint((double)(longer - side) / 2);
 }
 
-struct center_crop crop_center(size_t width, size_t height, size_t side)
+struct crop_fit crop_squash(size_t side)
 {
-    struct center_crop crop = {.out_width = side, .out_height = side};
+    return (struct crop_fit){
+        .out_width = side, .out_height = side, .width = side, .height = side};
+}
+
+struct crop_fit crop_center(size_t width, size_t height, size_t side)
+{
+    struct crop_fit fit = crop_squash(side);
     if (width <= height)
-        crop.out_height = (size_t)((double)side * (double)height / (double)width);
+        fit.out_height = (size_t)((double)side * (double)height / (double)width);
     else
-        crop.out_width = (size_t)((double)side * (double)width / (double)height);
-    crop.x = middle(crop.out_width, side);
-    crop.y = middle(crop.out_height, side);
-    return crop;
+        fit.out_width = (size_t)((double)side * (double)width / (double)height);
+    fit.x = middle(fit.out_width, side);
+    fit.y = middle(fit.out_height, side);
+    return fit;
+}
+
+/* One side of an image whose longer side is `ratio` times the square's. */
+static size_t shrink(size_t length, double ratio, size_t side)
+{
+    double shrunk = nearbyint((double)length / ratio);
+    return shrunk < 1 ? 1 : shrunk > (double)side ? side : (size_t)shrunk;
+}
+
+struct crop_fit crop_longest(size_t width, size_t height, size_t side)
+{
+    double ratio = (double)(width > height ? width : height) / (double)side;
+    struct crop_fit fit = {.width = shrink(width, ratio, side),
+                           .height = shrink(height, ratio, side)};
+    fit.out_width = fit.width;
+    fit.out_height = fit.height;
+    fit.left = (side - fit.width) / 2;
+    fit.top = (side - fit.height) / 2;
+    return fit;
 }

@@ -248,10 +248,12 @@ enum status resample_window(struct resampler *resampler, const struct resample_j
 
     /* Rows beyond the last are read with a weight of zero. */
     memset(resampler->rows.data + (end - begin) * pitch, 0, (reach - end) * pitch);
+    size_t out_pitch = job->out_pitch != 0 ? job->out_pitch : row;
     for (size_t y = 0; y < v->count; y++)
         resampler->passes->blend_rows(
             resampler->rows.data + ((size_t)axis_first(v)[y] - begin) * pitch, pitch, row,
-            v->weights.data + y * v->taps * sizeof(int32_t), v->taps, job->out + y * row);
+            v->weights.data + y * v->taps * sizeof(int32_t), v->taps,
+            job->out + y * out_pitch);
     return STATUS_OK;
 }
 
@@ -259,7 +261,9 @@ enum status resample_whole(struct resampler *resampler, const uint8_t *source, s
                            size_t height, uint8_t *out, size_t out_width, size_t out_height,
                            struct error *error)
 {
-    const struct resample_job job = {source, width, height,    out_width, out_height,
-                                     0,      0,     out_width, out_height, out};
+    const struct resample_job job = {.source = source, .width = width, .height = height,
+                                     .out_width = out_width, .out_height = out_height,
+                                     .window_width = out_width, .window_height = out_height,
+                                     .out = out};
     return resample_window(resampler, &job, error);
 }

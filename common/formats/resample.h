@@ -26,14 +26,16 @@ enum status resampler_open(struct resampler **resampler, enum resample_filter fi
 void resampler_close(struct resampler *resampler); /* accepts NULL */
 
 /* Resizes source [height,width,3] to out_height x out_width and writes the window of the
- * result that begins at (x, y): out[window_height,window_width,3]. Only what the window needs
- * is computed, so that the whole result may be far larger than memory. */
+ * result that begins at (x, y): out[window_height,window_width,3], with `out_pitch` bytes from
+ * row to row where they are not tight (0). Only what the window needs is computed, so that the
+ * whole result may be far larger than memory. */
 struct resample_job {
     const uint8_t *source;
     size_t width, height;
     size_t out_width, out_height;
     size_t x, y, window_width, window_height;
     uint8_t *out;
+    size_t out_pitch;
 };
 
 /* STATUS_DATA where a size is 0 or too large, STATUS_BUG where the window leaves the result. */

@@ -1,5 +1,5 @@
 /* caption_encoder.h - from a caption to the tokens that a checkpoint's text tower takes, by the
- * vocabulary and the reduction that it was trained with. */
+ * vocabulary, the cleaning and the layout that it was trained with. */
 #ifndef MODEL_CAPTION_ENCODER_H
 #define MODEL_CAPTION_ENCODER_H
 
@@ -8,23 +8,34 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
-#include "formats/bpe.h"
 #include "formats/reduce_text.h"
 #include "formats/text_clean.h"
+#include "formats/tokenizer.h"
 #include "model/checkpoint.h"
 
-/* A zeroed struct is empty. */
+/* One thread's. A zeroed struct is empty. */
 struct caption_encoder {
-    struct bpe *bpe;
-    struct bpe_scratch *scratch;
+    struct tokenizer *tokenizer;
+    struct tokenizer_scratch *scratch;
     struct text_cleaner cleaner;
-    struct text_reduction reduction;
+    struct text_reduction reduction; /* captions are cut to L, whatever the training did */
     struct text_specials specials;
-    struct buffer cleaned, tokens, words;
+    struct buffer cleaned, tokens, words, reduce_scratch;
 };
 
-/* Reads the vocabulary that the checkpoint carries, or `vocab` (a path) where that is not
- * NULL. STATUS_DATA where there is neither, or where it has more ids than the model. */
+/* Reads the vocabulary that the checkpoint carries (vocab.txt.gz or, as Hugging Face calls it,
+ * vocab.txt), or `vocab` (a path) where that is not NULL.
+ *
+ * Cleaning and layout are the checkpoint's facts tokenizer.clean and text.layout; where it has
+ * none, what open_clip reads in text_cfg: tokenizer_kwargs.clean, and of a model with
+ * hf_tokenizer_name, strip_sep_token; else the defaults of the vocabulary's kind.
+ * tokenizer_kwargs.reduction_mask and the fact text.strategy are for training alone.
+ *
+ * STATUS_NO_INPUT where there is no vocabulary. STATUS_DATA where its kind or size is not the
+ * one that the model was trained with, the facts tokenizer.type and tokenizer.size. Without
+ * facts, where it has more ids than the model or less than half as many; where it is not
+ * WordPiece for a model with hf_tokenizer_name; or where it is for one without that pools the
+ * largest id, CLIP's end of text. */
 enum status caption_encoder_open(struct caption_encoder *encoder,
                                  const struct checkpoint *checkpoint, const char *vocab,
                                  struct error *error);

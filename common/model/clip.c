@@ -35,10 +35,10 @@ static void take_activations(struct clip *clip, struct arena *arena)
     text_tower_take(&clip->text, arena, B);
 
     size_t scratch = arena->used;
-    image_tower_take_scratch(&clip->image, arena, B, training);
+    image_tower_take_scratch(&clip->image, arena, B);
     size_t end = arena->used;
     arena->used = scratch;
-    text_tower_take_scratch(&clip->text, arena, B, training);
+    text_tower_take_scratch(&clip->text, arena, B);
     if (arena->used < end)
         arena->used = end;
 }
@@ -116,15 +116,17 @@ enum status clip_open(struct clip **out, struct kernels *k, const struct clip_co
     if (clip->shape.most == 0)
         clip->shape.most = shape->batch;
 
-    bool training = shape->training;
+    enum transformer_memory memory = !shape->training  ? TRANSFORMER_FORWARD
+                                     : shape->recompute ? TRANSFORMER_RECOMPUTE
+                                                        : TRANSFORMER_KEEP;
     enum status status = check_shape(config, &clip->shape, error);
     if (status == STATUS_OK)
         status = parameters_init(&clip->table, config, error);
     if (status == STATUS_OK)
         status = image_tower_init(&clip->image, config, &clip->table.vision, shape->kept,
-                                  training, error);
+                                  memory, error);
     if (status == STATUS_OK)
-        status = text_tower_init(&clip->text, config, &clip->table.text, training, error);
+        status = text_tower_init(&clip->text, config, &clip->table.text, memory, error);
     if (status == STATUS_OK)
         status = allocate_parameters(clip, error);
     if (status == STATUS_OK)

@@ -20,8 +20,9 @@
 struct clip_shape {
     size_t batch;  /* samples that pass through the towers at once */
     size_t most;   /* samples of one loss: batch * accumulation frequency; 0: batch */
-    size_t kept;   /* K patches by image, in [1, grid*grid] */
-    bool training; /* gradients are wanted */
+    size_t kept;    /* K patches by image, in [1, grid*grid] */
+    bool training;  /* gradients are wanted */
+    bool recompute; /* in training: less memory for more time (transformer.h) */
 };
 
 /* Sample by sample; every sample is checked before it is used. */

@@ -16,6 +16,7 @@ enum field_kind {
     FIELD_COUNT,   /* size_t in [low, high] */
     FIELD_ID,      /* int64_t in [low, high] */
     FIELD_REAL,    /* double in [low, high] */
+    FIELD_OPTION,  /* struct option: the same, or null for none */
     FIELD_FLAG,    /* bool */
     FIELD_CHOICE,  /* int: the index in `names`, a list separated by '|' */
     FIELD_TRIPLE,  /* double[3], each in [low, high] */
@@ -33,31 +34,39 @@ struct field {
     const struct field *inner;
 };
 
+struct option {
+    bool given;
+    double value;
+};
+
 struct raw_tower {
     size_t layers, width;
     double mlp_ratio, eps;
     int approximate; /* 0: "none", 1: "tanh" */
+    struct option ls_init_value;
 };
 
 struct raw_vision {
     struct raw_tower tower;
     size_t head_width, patch_size, image_size;
+    double patch_dropout;
     bool no_ln_pre, final_ln_after_pool;
-    int pool_type;
+    int pool_type, pos_embed_type;
 };
 
 struct raw_text {
     struct raw_tower tower;
     size_t heads, context_length, vocab_size;
     int64_t pad_id, eos_id;
-    bool no_causal_mask, final_ln_after_pool;
-    int pool_type;
+    bool no_causal_mask, final_ln_after_pool, proj_bias;
+    int pool_type, proj_type;
 };
 
 struct raw_model {
     size_t embed_dim;
-    bool quick_gelu;
+    bool quick_gelu, custom_text, nonscalar_logit_scale;
     double init_logit_scale;
+    struct option init_logit_bias;
     struct raw_vision vision;
     struct raw_text text;
 };
@@ -66,12 +75,17 @@ struct raw_model {
 #define LIMIT_LAYERS 1000
 #define LIMIT_SIDE 65536
 #define LIMIT_MLP_RATIO 64
+#define LIMIT_DROPOUT 0.999999
+#define LIMIT_LOGIT_BIAS 1000
+#define LIMIT_LAYER_SCALE 1000
 
 #define COUNT(name, type, member, high) \
     {name, FIELD_COUNT, offsetof(type, member), 1, high, 0, 0}
 #define ID(name, type, member) {name, FIELD_ID, offsetof(type, member), 0, INT32_MAX, 0, 0}
 #define REAL(name, type, member, low, high) \
     {name, FIELD_REAL, offsetof(type, member), low, high, 0, 0}
+#define OPTION(name, type, member, low, high) \
+    {name, FIELD_OPTION, offsetof(type, member), low, high, 0, 0}
 #define FLAG(name, type, member) {name, FIELD_FLAG, offsetof(type, member), 0, 0, 0, 0}
 #define CHOICE(name, type, member, names) \
     {name, FIELD_CHOICE, offsetof(type, member), 0, 0, names, 0}
@@ -84,11 +98,10 @@ struct raw_model {
 
 /* Fields that open_clip has for blocks of other designs, each with what turns it off. */
 #define OTHER_BLOCKS                                                                   \
-    DEFAULT("ls_init_value", "null"), DEFAULT("block_type", "\"default\""),            \
-        DEFAULT("qk_norm", "false"), DEFAULT("scaled_cosine_attn", "false"),           \
-        DEFAULT("scale_heads", "false"), DEFAULT("scale_attn_inner", "false"),         \
-        DEFAULT("scale_attn", "false"), DEFAULT("scale_fc", "false"),                  \
-        DEFAULT("output_tokens", "false")
+    DEFAULT("block_type", "\"default\""), DEFAULT("qk_norm", "false"),                 \
+        DEFAULT("scaled_cosine_attn", "false"), DEFAULT("scale_heads", "false"),       \
+        DEFAULT("scale_attn_inner", "false"), DEFAULT("scale_attn", "false"),          \
+        DEFAULT("scale_fc", "false"), DEFAULT("output_tokens", "false")
 
 static const struct field activation_fields[] = {
     CHOICE("approximate", struct raw_tower, approximate, "none|tanh"),
@@ -97,6 +110,8 @@ static const struct field activation_fields[] = {
 
 static const struct field norm_fields[] = {
     REAL("eps", struct raw_tower, eps, 1e-12, 1),
+    DEFAULT("elementwise_affine", "true"),
+    DEFAULT("bias", "true"),
     END,
 };
 
@@ -109,14 +124,16 @@ static const struct field vision_fields[] = {
     COUNT("image_size", struct raw_vision, image_size, LIMIT_SIDE),
     FLAG("no_ln_pre", struct raw_vision, no_ln_pre),
     FLAG("final_ln_after_pool", struct raw_vision, final_ln_after_pool),
-    CHOICE("pool_type", struct raw_vision, pool_type, "tok|avg"),
+    CHOICE("pool_type", struct raw_vision, pool_type, "tok|avg|avg_all"),
+    CHOICE("pos_embed_type", struct raw_vision, pos_embed_type, "learnable|sin_cos_2d"),
+    REAL("patch_dropout", struct raw_vision, patch_dropout, 0, LIMIT_DROPOUT),
+    OPTION("ls_init_value", struct raw_vision, tower.ls_init_value, -LIMIT_LAYER_SCALE,
+           LIMIT_LAYER_SCALE),
     OBJECT("act_kwargs", offsetof(struct raw_vision, tower), activation_fields),
     OBJECT("norm_kwargs", offsetof(struct raw_vision, tower), norm_fields),
-    DEFAULT("patch_dropout", "0"),
     DEFAULT("attentional_pool", "false"),
     DEFAULT("attn_pooler_queries", "256"),
     DEFAULT("attn_pooler_heads", "8"),
-    DEFAULT("pos_embed_type", "\"learnable\""),
     DEFAULT("timm_model_name", "null"),
     DEFAULT("timm_model_pretrained", "false"),
     DEFAULT("timm_pool", "\"avg\""),
@@ -142,14 +159,16 @@ static const struct field text_fields[] = {
     FLAG("no_causal_mask", struct raw_text, no_causal_mask),
     FLAG("final_ln_after_pool", struct raw_text, final_ln_after_pool),
     CHOICE("pool_type", struct raw_text, pool_type, "argmax|last|first|eos"),
+    CHOICE("proj_type", struct raw_text, proj_type, "linear|none"),
+    FLAG("proj_bias", struct raw_text, proj_bias),
+    OPTION("ls_init_value", struct raw_text, tower.ls_init_value, -LIMIT_LAYER_SCALE,
+           LIMIT_LAYER_SCALE),
     OBJECT("act_kwargs", offsetof(struct raw_text, tower), activation_fields),
     OBJECT("norm_kwargs", offsetof(struct raw_text, tower), norm_fields),
     ANY("hf_tokenizer_name"),
     ANY("tokenizer_mode"),
     ANY("tokenizer_kwargs"),
     DEFAULT("embed_cls", "false"),
-    DEFAULT("proj_bias", "false"),
-    DEFAULT("proj_type", "\"linear\""),
     DEFAULT("hf_model_name", "null"),
     DEFAULT("hf_model_pretrained", "true"),
     DEFAULT("hf_proj_type", "\"mlp\""),
@@ -164,9 +183,10 @@ static const struct field model_fields[] = {
     REAL("init_logit_scale", struct raw_model, init_logit_scale, -20, 20),
     OBJECT("vision_cfg", offsetof(struct raw_model, vision), vision_fields),
     OBJECT("text_cfg", offsetof(struct raw_model, text), text_fields),
-    DEFAULT("custom_text", "false"),
-    DEFAULT("init_logit_bias", "null"),
-    DEFAULT("nonscalar_logit_scale", "false"),
+    OPTION("init_logit_bias", struct raw_model, init_logit_bias, -LIMIT_LOGIT_BIAS,
+           LIMIT_LOGIT_BIAS),
+    FLAG("nonscalar_logit_scale", struct raw_model, nonscalar_logit_scale),
+    FLAG("custom_text", struct raw_model, custom_text),
     DEFAULT("multimodal_cfg", "null"),
     END,
 };
@@ -194,11 +214,11 @@ static const char *const resize_modes[] = {"shortest", "squash", "longest"};
 
 static const struct raw_model model_defaults = {
     .init_logit_scale = 2.6592600369327779, /* ln(1 / 0.07) */
-    .vision = {.tower = {12, 768, 4.0, 1e-5, 0},
+    .vision = {.tower = {12, 768, 4.0, 1e-5, 0, {false, 0}},
                .head_width = 64,
                .patch_size = 16,
                .image_size = 224},
-    .text = {.tower = {12, 512, 4.0, 1e-5, 0},
+    .text = {.tower = {12, 512, 4.0, 1e-5, 0, {false, 0}},
              .heads = 8,
              .context_length = 77,
              .vocab_size = 49408,
@@ -268,6 +288,14 @@ static enum status read_real(const json_t *value, const struct field *field, dou
         return wrong_value(value, place, expected, error);
     *out = number;
     return STATUS_OK;
+}
+
+static enum status read_option(const json_t *value, const struct field *field,
+                               struct option *out, const struct place *place,
+                               struct error *error)
+{
+    out->given = !json_is_null(value);
+    return out->given ? read_real(value, field, &out->value, place, error) : STATUS_OK;
 }
 
 static enum status read_triple(const json_t *value, const struct field *field, double out[3],
@@ -341,6 +369,8 @@ static enum status read_field(const json_t *value, const struct field *field, vo
         return read_integer(value, field, member, place, error);
     case FIELD_REAL:
         return read_real(value, field, member, place, error);
+    case FIELD_OPTION:
+        return read_option(value, field, member, place, error);
     case FIELD_FLAG:
         if (!json_is_boolean(value))
             return wrong_value(value, place, "true or false", error);
@@ -410,6 +440,8 @@ static enum status resolve_tower(struct transformer_config *out, const struct ra
         .heads = heads,
         .hidden = (size_t)hidden,
         .norm_eps = (float)raw->eps,
+        .layer_scale = raw->ls_init_value.given,
+        .layer_scale_init = (float)raw->ls_init_value.value,
         .activation = quick_gelu         ? ACTIVATION_QUICK_GELU
                       : raw->approximate ? ACTIVATION_GELU_TANH
                                          : ACTIVATION_GELU,
@@ -439,7 +471,15 @@ static enum status resolve_vision(struct vision_config *out, const struct raw_vi
     out->norm_pre = !raw->no_ln_pre;
     out->pool = (enum image_pool)raw->pool_type;
     out->norm_after_pool = raw->final_ln_after_pool;
+    out->patch_dropout = raw->patch_dropout;
+    out->fixed_positions = raw->pos_embed_type == 1;
 
+    /* Sine and cosine for either axis. */
+    if (out->fixed_positions && raw->tower.width % 4 != 0)
+        return error_set(error, STATUS_DATA,
+                         "vision_cfg.pos_embed_type is \"sin_cos_2d\", which needs a width "
+                         "that is a multiple of 4, found %zu",
+                         raw->tower.width);
     /* Positions are I32, and the class token has one too. */
     if (out->grid * out->grid >= INT32_MAX)
         return error_set(error, STATUS_DATA, "vision_cfg.image_size gives %zu x %zu patches",
@@ -448,7 +488,7 @@ static enum status resolve_vision(struct vision_config *out, const struct raw_vi
 }
 
 static enum status resolve_text(struct text_config *out, const struct raw_text *raw,
-                                bool quick_gelu, struct error *error)
+                                size_t embed_dim, bool quick_gelu, struct error *error)
 {
     enum status status = resolve_tower(&out->transformer, &raw->tower, raw->heads, quick_gelu,
                                        "text_cfg", error);
@@ -458,8 +498,16 @@ static enum status resolve_text(struct text_config *out, const struct raw_text *
     out->context_length = raw->context_length;
     out->vocab_size = raw->vocab_size;
     out->pool = (enum text_pool)raw->pool_type;
+    out->projection = raw->proj_type == 1 ? PROJECTION_NONE
+                      : raw->proj_bias    ? PROJECTION_LINEAR
+                                          : PROJECTION_MATRIX;
     out->pad_id = (int32_t)raw->pad_id;
     out->eos_id = (int32_t)raw->eos_id;
+    if (out->projection == PROJECTION_NONE && raw->tower.width != embed_dim)
+        return error_set(error, STATUS_DATA,
+                         "text_cfg.proj_type is \"none\", which needs the width of embed_dim, "
+                         "%zu, found %zu",
+                         embed_dim, raw->tower.width);
     return STATUS_OK;
 }
 
@@ -478,9 +526,12 @@ static enum status read_model(struct clip_config *config, const json_t *model,
     if (status == STATUS_OK)
         status = resolve_vision(&config->vision, &raw.vision, raw.quick_gelu, error);
     if (status == STATUS_OK)
-        status = resolve_text(&config->text, &raw.text, raw.quick_gelu, error);
+        status = resolve_text(&config->text, &raw.text, raw.embed_dim, raw.quick_gelu, error);
     config->embed_dim = raw.embed_dim;
     config->init_logit_scale = (float)raw.init_logit_scale;
+    config->init_logit_bias = (float)raw.init_logit_bias.value;
+    config->has_logit_bias = raw.init_logit_bias.given;
+    config->vector_logit_scale = raw.nonscalar_logit_scale;
     return status;
 }
 
@@ -514,6 +565,10 @@ static void apply_overrides(json_t *model, const struct clip_overrides *override
                             json_integer((json_int_t)overrides->context_length));
     if (overrides->quick_gelu)
         json_object_set_new(model, "quick_gelu", json_true());
+    if (overrides->patch_dropout != NULL)
+        json_object_set_new(vision, "patch_dropout", json_real(*overrides->patch_dropout));
+    if (overrides->pos_embed_type != NULL)
+        json_object_set_new(vision, "pos_embed_type", json_string(overrides->pos_embed_type));
 }
 
 /* A whole open_clip_config.json has model_cfg; other keys beside it are not the model's. */
@@ -537,6 +592,7 @@ static enum status read_document(struct clip_config *config, json_t *document,
     if (status != STATUS_OK)
         return status;
 
+    json_object_del(model, "custom_text");
     config->model_json = json_dumps(model, JSON_INDENT(4));
     if (config->model_json == NULL)
         return error_memory(error, CONFIG_FILE_MAX, "the model configuration");
@@ -612,11 +668,25 @@ size_t clip_config_patches(const struct clip_config *config)
     return config->vision.grid * config->vision.grid;
 }
 
-/* By block: two norms, qkv and output projection, two layers of the MLP, each with biases. */
+/* By block: two norms, qkv and output projection, two layers of the MLP, each with biases, and
+ * the scales of both branches. */
 static size_t block_parameters(const struct transformer_config *t)
 {
-    size_t C = t->width, F = t->hidden;
-    return 4 * C + 3 * C * C + 3 * C + C * C + C + F * C + F + C * F + C;
+    size_t C = t->width, F = t->hidden, scales = t->layer_scale ? 2 * C : 0;
+    return 4 * C + 3 * C * C + 3 * C + C * C + C + F * C + F + C * F + C + scales;
+}
+
+static size_t projection_parameters(enum projection projection, size_t C, size_t E)
+{
+    switch (projection) {
+    case PROJECTION_MATRIX:
+        return C * E;
+    case PROJECTION_LINEAR:
+        return C * E + E;
+    case PROJECTION_NONE:
+        break;
+    }
+    return 0;
 }
 
 size_t clip_config_image_parameters(const struct clip_config *config)
@@ -634,7 +704,14 @@ size_t clip_config_text_parameters(const struct clip_config *config)
     const struct text_config *t = &config->text;
     size_t C = t->transformer.width;
     return (t->vocab_size + t->context_length) * C + 2 * C +
-           t->transformer.layers * block_parameters(&t->transformer) + C * config->embed_dim;
+           t->transformer.layers * block_parameters(&t->transformer) +
+           projection_parameters(t->projection, C, config->embed_dim);
+}
+
+size_t clip_config_parameters(const struct clip_config *config)
+{
+    return clip_config_image_parameters(config) + clip_config_text_parameters(config) + 1 +
+           (config->has_logit_bias ? 1 : 0);
 }
 
 /* A token meets every weight matrix once, and every token (Q K^T, then P V). */
@@ -655,6 +732,7 @@ double clip_config_image_flops(const struct clip_config *config, size_t kept)
 
 double clip_config_text_flops(const struct clip_config *config)
 {
-    return tower_flops(&config->text.transformer, config->text.context_length,
-                       config->embed_dim);
+    const struct text_config *t = &config->text;
+    return tower_flops(&t->transformer, t->context_length,
+                       t->projection == PROJECTION_NONE ? 0 : config->embed_dim);
 }

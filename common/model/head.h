@@ -12,13 +12,15 @@
 
 enum head_pool {
     HEAD_PICK,           /* one token, then the norm: norming the others would be wasted */
-    HEAD_MEAN_THEN_NORM, /* the mean of tokens 1..T-1 */
-    HEAD_NORM_THEN_MEAN  /* of all tokens; then the mean of tokens 1..T-1 */
+    HEAD_MEAN_THEN_NORM, /* the mean of tokens first..T-1 */
+    HEAD_NORM_THEN_MEAN  /* of all tokens; then the mean of tokens first..T-1 */
 };
 
 struct head {
     enum head_pool pool;
+    enum projection projection;
     size_t tokens, width, embed_dim; /* T, C, E */
+    size_t first;                    /* token of the mean */
     float eps;
     const struct head_offsets *offsets; /* not owned */
 
@@ -30,7 +32,7 @@ struct head {
     float *inverse;     /* [B] 1 / length before normalisation */
 
     /* Within one call. */
-    float *projected; /* [B,E], and its gradient */
+    float *projected; /* [B,E], and its gradient; NULL for PROJECTION_NONE */
     float *dpooled;   /* [B,C] training only */
     float *dnormed;   /* [R,C] training only */
 };

@@ -10,8 +10,8 @@ static enum head_pool head_pool_of(const struct vision_config *config)
 }
 
 enum status image_tower_init(struct image_tower *tower, const struct clip_config *config,
-                             const struct vision_offsets *offsets, size_t kept, bool training,
-                             struct error *error)
+                             const struct vision_offsets *offsets, size_t kept,
+                             enum transformer_memory memory, struct error *error)
 {
     const struct vision_config *vision = &config->vision;
     *tower = (struct image_tower){
@@ -19,6 +19,8 @@ enum status image_tower_init(struct image_tower *tower, const struct clip_config
         .offsets = offsets,
         .kept = kept,
         .head = {.pool = head_pool_of(vision),
+                 .projection = PROJECTION_MATRIX,
+                 .first = vision->pool == IMAGE_POOL_MEAN_ALL ? 0 : 1,
                  .tokens = 1 + kept,
                  .width = vision->transformer.width,
                  .embed_dim = config->embed_dim,
@@ -30,7 +32,7 @@ enum status image_tower_init(struct image_tower *tower, const struct clip_config
         tower->std[c] = (float)config->preprocess.std[c];
     }
     return transformer_init(&tower->transformer, &vision->transformer, offsets->blocks,
-                            1 + kept, training, error);
+                            1 + kept, memory, error);
 }
 
 void image_tower_free(struct image_tower *tower)
@@ -58,10 +60,10 @@ void image_tower_take(struct image_tower *tower, struct arena *arena, size_t bat
     head_take(&tower->head, arena, batch);
 }
 
-void image_tower_take_scratch(struct image_tower *tower, struct arena *arena, size_t batch,
-                              bool training)
+void image_tower_take_scratch(struct image_tower *tower, struct arena *arena, size_t batch)
 {
-    transformer_take_scratch(&tower->transformer, arena, batch, training);
+    bool training = tower->transformer.memory != TRANSFORMER_FORWARD;
+    transformer_take_scratch(&tower->transformer, arena, batch);
     head_take_scratch(&tower->head, arena, batch, training);
     if (training)
         tower->dx = arena_take_floats(arena, arena_rows(batch, 1 + tower->kept),
@@ -120,6 +122,9 @@ void image_tower_backward(struct image_tower *tower, struct kernels *k, const fl
     k->embed_patches_backward(k, dfeatures, gradients + o->class_embedding,
                               gradients + o->positional_embedding, dembedded, position, batch,
                               K, C);
+    if (tower->config->fixed_positions)
+        k->zero(k, gradients + o->positional_embedding,
+                (1 + tower->config->grid * tower->config->grid) * C * sizeof *gradients);
     linear_backward(k, NULL, gradients + o->conv1, NULL, dfeatures, tower->pixels, NULL,
                     batch * K, 3 * P * P, C);
 }

@@ -33,13 +33,12 @@ struct image_tower {
 
 /* config and offsets must outlive the tower; 1 <= kept <= grid*grid. */
 enum status image_tower_init(struct image_tower *tower, const struct clip_config *config,
-                             const struct vision_offsets *offsets, size_t kept, bool training,
-                             struct error *error);
+                             const struct vision_offsets *offsets, size_t kept,
+                             enum transformer_memory memory, struct error *error);
 void image_tower_free(struct image_tower *tower);
 
 void image_tower_take(struct image_tower *tower, struct arena *arena, size_t batch);
-void image_tower_take_scratch(struct image_tower *tower, struct arena *arena, size_t batch,
-                              bool training);
+void image_tower_take_scratch(struct image_tower *tower, struct arena *arena, size_t batch);
 
 /* unit[B,E] = embeddings of patches u8 [B,K,P*P*3] at position [B,K]; backend memory. */
 void image_tower_forward(struct image_tower *tower, struct kernels *k, const float *parameters,

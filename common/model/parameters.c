@@ -8,12 +8,14 @@
 
 #include "base/number.h"
 #include "base/rng.h"
+#include "model/positional.h"
 
 enum { ALIGNMENT_FLOATS = 16 };
 
+/* At most. */
 enum {
-    BLOCK_TENSORS = 12,
-    OTHER_TENSORS = 14 /* embeddings, norms and projections of both towers; logit scale */
+    BLOCK_TENSORS = 14,
+    OTHER_TENSORS = 16 /* embeddings, norms, projections of both towers; logit scale and bias */
 };
 
 /* ---- building the table ----
@@ -43,7 +45,7 @@ static struct parameter *append(struct builder *builder, size_t *target, const c
         p->count *= p->shape[i];
     }
     va_end(shape);
-    p->decays = rank >= 2;
+    p->decay = rank >= 2 ? DECAY_ALWAYS : DECAY_NEVER;
     return p;
 }
 
@@ -68,6 +70,15 @@ static void append_norm(struct builder *b, size_t *weight, size_t *bias, const c
     start_from(append(b, weight, full, 1, C), DISTRIBUTION_CONSTANT, 1);
     snprintf(full, sizeof full, "%s.bias", name);
     start_from(append(b, bias, full, 1, C), DISTRIBUTION_CONSTANT, 0);
+}
+
+/* The vector that multiplies a branch, if the tower has such. */
+static void append_scale(struct builder *b, size_t *scale, const char *name,
+                         const struct transformer_config *t)
+{
+    if (t->layer_scale)
+        start_from(append(b, scale, name, 1, t->width), DISTRIBUTION_CONSTANT,
+                   t->layer_scale_init);
 }
 
 /* How the weight matrices of a block begin. The image tower keeps torch's defaults; the text
@@ -114,6 +125,7 @@ static void append_block(struct builder *b, struct block_offsets *o,
     start_from(append(b, &o->out_weight, "attn.out_proj.weight", 2, C, C), start->distribution,
                start->out);
     start_from(append(b, &o->out_bias, "attn.out_proj.bias", 1, C), DISTRIBUTION_CONSTANT, 0);
+    append_scale(b, &o->out_scale, "ls_1.gamma", t);
     append_norm(b, &o->norm_2_weight, &o->norm_2_bias, "ln_2", C);
     start_from(append(b, &o->fc_weight, "mlp.c_fc.weight", 2, F, C), start->distribution,
                start->fc);
@@ -123,6 +135,7 @@ static void append_block(struct builder *b, struct block_offsets *o,
                start->proj);
     start_from(append(b, &o->proj_bias, "mlp.c_proj.bias", 1, C), DISTRIBUTION_UNIFORM,
                torch_bound(F));
+    append_scale(b, &o->proj_scale, "ls_2.gamma", t);
 }
 
 static void append_blocks(struct builder *b, struct block_offsets *offsets, const char *tower,
@@ -137,6 +150,18 @@ static void append_blocks(struct builder *b, struct block_offsets *offsets, cons
     b->prefix = "";
 }
 
+static void append_image_positions(struct builder *b, const struct clip_config *config)
+{
+    const struct vision_config *v = &config->vision;
+    size_t C = v->transformer.width;
+    struct parameter *p = append(b, &b->parameters->vision.positional_embedding,
+                                 "visual.positional_embedding", 2,
+                                 1 + clip_config_patches(config), C);
+    p->fixed = v->fixed_positions;
+    p->decay = p->fixed ? DECAY_NEVER : DECAY_POSITION;
+    start_from(p, p->fixed ? DISTRIBUTION_SIN_COS : DISTRIBUTION_NORMAL, 1 / sqrt((double)C));
+}
+
 static void append_vision(struct builder *b, const struct clip_config *config)
 {
     const struct vision_config *v = &config->vision;
@@ -146,9 +171,7 @@ static void append_vision(struct builder *b, const struct clip_config *config)
 
     start_from(append(b, &o->class_embedding, "visual.class_embedding", 1, C),
                DISTRIBUTION_NORMAL, scale);
-    start_from(append(b, &o->positional_embedding, "visual.positional_embedding", 2,
-                      1 + clip_config_patches(config), C),
-               DISTRIBUTION_NORMAL, scale);
+    append_image_positions(b, config);
     start_from(append(b, &o->head.projection, "visual.proj", 2, C, config->embed_dim),
                DISTRIBUTION_NORMAL, scale);
     start_from(append(b, &o->conv1, "visual.conv1.weight", 4, C, (size_t)3, P, P),
@@ -160,47 +183,92 @@ static void append_vision(struct builder *b, const struct clip_config *config)
     append_norm(b, &o->head.norm_weight, &o->head.norm_bias, "visual.ln_post", C);
 }
 
+static void append_text_positions(struct builder *b, const struct text_config *t)
+{
+    struct parameter *p = append(b, &b->parameters->text.positional_embedding,
+                                 "positional_embedding", 2, t->context_length,
+                                 t->transformer.width);
+    p->decay = DECAY_POSITION;
+    start_from(p, DISTRIBUTION_NORMAL, 0.01);
+}
+
+/* A matrix is a parameter of the model itself and comes before its modules; a linear layer is
+ * a module, in the place where torch registered it. */
+static void append_text_matrix(struct builder *b, const struct clip_config *config)
+{
+    const struct text_config *t = &config->text;
+    size_t C = t->transformer.width;
+    if (t->projection == PROJECTION_MATRIX)
+        start_from(append(b, &b->parameters->text.head.projection, "text_projection", 2, C,
+                          config->embed_dim),
+                   DISTRIBUTION_NORMAL, 1 / sqrt((double)C));
+}
+
+static void append_text_linear(struct builder *b, const struct clip_config *config)
+{
+    const struct text_config *t = &config->text;
+    struct head_offsets *o = &b->parameters->text.head;
+    size_t C = t->transformer.width, E = config->embed_dim;
+    if (t->projection != PROJECTION_LINEAR)
+        return;
+    start_from(append(b, &o->projection, "text_projection.weight", 2, E, C),
+               DISTRIBUTION_NORMAL, 1 / sqrt((double)C));
+    start_from(append(b, &o->projection_bias, "text_projection.bias", 1, E),
+               DISTRIBUTION_CONSTANT, 0);
+}
+
+static void append_logit_parameters(struct builder *b, const struct clip_config *config)
+{
+    int rank = config->vector_logit_scale ? 1 : 0;
+    start_from(append(b, &b->parameters->logit_scale, "logit_scale", rank, (size_t)1),
+               DISTRIBUTION_CONSTANT, config->init_logit_scale);
+    if (config->has_logit_bias)
+        start_from(append(b, &b->parameters->logit_bias, "logit_bias", rank, (size_t)1),
+                   DISTRIBUTION_CONSTANT, config->init_logit_bias);
+}
+
 static void append_model(struct builder *b, const struct clip_config *config)
 {
     const struct text_config *t = &config->text;
     struct text_offsets *o = &b->parameters->text;
     size_t C = t->transformer.width;
 
-    start_from(append(b, &o->positional_embedding, "positional_embedding", 2,
-                      t->context_length, C),
-               DISTRIBUTION_NORMAL, 0.01);
-    start_from(append(b, &o->head.projection, "text_projection", 2, C, config->embed_dim),
-               DISTRIBUTION_NORMAL, 1 / sqrt((double)C));
-    start_from(append(b, &b->parameters->logit_scale, "logit_scale", 0), DISTRIBUTION_CONSTANT,
-               config->init_logit_scale);
+    append_text_positions(b, t);
+    append_text_matrix(b, config);
+    append_logit_parameters(b, config);
     append_vision(b, config);
     struct block_start start = text_start(&t->transformer);
     append_blocks(b, o->blocks, "", &t->transformer, &start);
     start_from(append(b, &o->token_embedding, "token_embedding.weight", 2, t->vocab_size, C),
                DISTRIBUTION_NORMAL, 0.02);
     append_norm(b, &o->head.norm_weight, &o->head.norm_bias, "ln_final", C);
+    append_text_linear(b, config);
 }
 
-/* Decaying tensors first, each group in the order of the list. The ranges of the
- * configuration keep these sums far from overflow. */
+/* Returns where the group ends. The ranges of the configuration keep these sums far from
+ * overflow. */
+static size_t place_group(struct builder *builder, enum decay_group group, size_t offset)
+{
+    struct parameters *all = builder->parameters;
+    for (size_t i = 0; i < all->count; i++) {
+        struct parameter *p = &all->list[i];
+        if (p->decay != group)
+            continue;
+        p->offset = offset;
+        *builder->targets[i] = offset;
+        offset += size_round_up(p->count, ALIGNMENT_FLOATS);
+        all->total += p->count;
+    }
+    return offset;
+}
+
+/* Each group in the order of the list. */
 static void place_tensors(struct builder *builder)
 {
     struct parameters *all = builder->parameters;
-    size_t offset = 0;
-    for (int pass = 0; pass < 2; pass++) {
-        for (size_t i = 0; i < all->count; i++) {
-            struct parameter *p = &all->list[i];
-            if (p->decays != (pass == 0))
-                continue;
-            p->offset = offset;
-            *builder->targets[i] = offset;
-            offset += size_round_up(p->count, ALIGNMENT_FLOATS);
-            all->total += p->count;
-        }
-        if (pass == 0)
-            all->decay_floats = offset;
-    }
-    all->floats = offset;
+    all->matrix_floats = place_group(builder, DECAY_ALWAYS, 0);
+    all->decay_floats = place_group(builder, DECAY_POSITION, all->matrix_floats);
+    all->floats = place_group(builder, DECAY_NEVER, all->decay_floats);
 }
 
 enum status parameters_init(struct parameters *parameters, const struct clip_config *config,
@@ -260,6 +328,9 @@ static void fill(const struct parameter *p, float *out, struct rng *rng)
     case DISTRIBUTION_UNIFORM:
         for (size_t i = 0; i < p->count; i++)
             out[i] = (float)(p->scale * (2 * rng_uniform(rng) - 1));
+        break;
+    case DISTRIBUTION_SIN_COS:
+        positional_sin_cos(out, p->shape[0] - 1, p->shape[1]);
         break;
     }
 }

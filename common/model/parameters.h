@@ -1,9 +1,10 @@
 /* parameters.h - where every parameter of a CLIP model stands in one block of floats.
  *
  * Gradients and the optimiser's moments have the same layout in blocks of their own, so that
- * one offset serves all four. The tensors that decay come first and those that do not after
- * them: the optimiser runs over two ranges. Each tensor begins on a multiple of 16 floats;
- * the floats between tensors are zero in all four blocks and stay so.
+ * one offset serves all four. The order is by weight decay, so that an optimiser runs over two
+ * ranges: tensors that decay by any rule, then positional embeddings, which decay in open_clip
+ * 3 and not in 4, then those that never do. Each tensor begins on a multiple of 16 floats; the
+ * floats between tensors are zero in all four blocks and stay so.
  *
  * Names, shapes and order are those of open_clip's native CLIP (its named_parameters()). */
 #ifndef MODEL_PARAMETERS_H
@@ -21,7 +22,15 @@ enum { PARAMETER_NAME_MAX = 95, PARAMETER_RANK_MAX = 4 };
 enum distribution {
     DISTRIBUTION_CONSTANT, /* scale itself */
     DISTRIBUTION_NORMAL,   /* mean 0, standard deviation scale */
-    DISTRIBUTION_UNIFORM   /* in [-scale, scale) */
+    DISTRIBUTION_UNIFORM,  /* in [-scale, scale) */
+    DISTRIBUTION_SIN_COS   /* positional_sin_cos */
+};
+
+/* By weight decay, in the order of the block. */
+enum decay_group {
+    DECAY_ALWAYS,   /* two or more dimensions */
+    DECAY_POSITION, /* the same, and a positional embedding */
+    DECAY_NEVER     /* biases, norms, scales, class embedding; what is fixed */
 };
 
 struct parameter {
@@ -30,7 +39,8 @@ struct parameter {
     size_t shape[PARAMETER_RANK_MAX];
     size_t count;  /* floats: the product of shape */
     size_t offset; /* floats, in the block */
-    bool decays;   /* by weight decay: tensors of two or more dimensions, as in open_clip 3 */
+    enum decay_group decay;
+    bool fixed; /* not trained: its gradient is always zero */
     enum distribution distribution;
     double scale;
 };
@@ -40,16 +50,18 @@ struct block_offsets {
     size_t norm_1_weight, norm_1_bias; /* [C] */
     size_t qkv_weight, qkv_bias;       /* [3C,C] [3C] */
     size_t out_weight, out_bias;       /* [C,C] [C] */
+    size_t out_scale;                  /* [C]; unused without layer scale */
     size_t norm_2_weight, norm_2_bias; /* [C] */
     size_t fc_weight, fc_bias;         /* [F,C] [F] */
     size_t proj_weight, proj_bias;     /* [C,F] [C] */
+    size_t proj_scale;                 /* as out_scale */
 };
 
-/* Offsets of what stands after the blocks: norm [C], projection [C,E], used as
- * x * projection. */
+/* Offsets of what stands after the blocks. */
 struct head_offsets {
-    size_t norm_weight, norm_bias;
-    size_t projection;
+    size_t norm_weight, norm_bias; /* [C] */
+    size_t projection;             /* by enum projection */
+    size_t projection_bias;        /* [E]; PROJECTION_LINEAR only */
 };
 
 struct vision_offsets {
@@ -72,10 +84,12 @@ struct text_offsets {
 struct parameters {
     struct parameter *list; /* owned; in open_clip's order */
     size_t count;
-    size_t floats;       /* of the block, with the gaps */
-    size_t decay_floats; /* the first of them decay */
-    size_t total;        /* parameters, without the gaps */
-    size_t logit_scale;  /* offset */
+    size_t floats;        /* of the block, with the gaps */
+    size_t decay_floats;  /* the first of them decay by open_clip 3's rule */
+    size_t matrix_floats; /* and the first of these by open_clip 4's: no positions */
+    size_t total;         /* parameters, without the gaps */
+    size_t logit_scale;   /* offset */
+    size_t logit_bias;    /* offset; unused where there is none */
     struct vision_offsets vision;
     struct text_offsets text;
 };

@@ -86,3 +86,20 @@ void positional_resize_text(float *out, size_t new_length, const float *in, size
                                      part * (double)in[high * C + c]);
     }
 }
+
+void positional_sin_cos(float *out, size_t patches, size_t C)
+{
+    size_t grid = (size_t)(sqrt((double)patches) + 0.5), n = C / 4;
+    memset(out, 0, C * sizeof *out);
+    for (size_t patch = 0; patch < patches; patch++) {
+        float *row = out + (1 + patch) * C;
+        double x = (double)(patch % grid), y = (double)(patch / grid);
+        for (size_t k = 0; k < n; k++) {
+            double w = pow(10000, -(double)k / (double)n);
+            row[k] = (float)sin(x * w);
+            row[n + k] = (float)cos(x * w);
+            row[2 * n + k] = (float)sin(y * w);
+            row[3 * n + k] = (float)cos(y * w);
+        }
+    }
+}

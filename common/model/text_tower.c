@@ -1,7 +1,7 @@
 #include "model/text_tower.h"
 
 enum status text_tower_init(struct text_tower *tower, const struct clip_config *config,
-                            const struct text_offsets *offsets, bool training,
+                            const struct text_offsets *offsets, enum transformer_memory memory,
                             struct error *error)
 {
     const struct text_config *text = &config->text;
@@ -9,6 +9,7 @@ enum status text_tower_init(struct text_tower *tower, const struct clip_config *
         .config = text,
         .offsets = offsets,
         .head = {.pool = HEAD_PICK,
+                 .projection = text->projection,
                  .tokens = text->context_length,
                  .width = text->transformer.width,
                  .embed_dim = config->embed_dim,
@@ -16,7 +17,7 @@ enum status text_tower_init(struct text_tower *tower, const struct clip_config *
                  .offsets = &offsets->head},
     };
     return transformer_init(&tower->transformer, &text->transformer, offsets->blocks,
-                            text->context_length, training, error);
+                            text->context_length, memory, error);
 }
 
 void text_tower_free(struct text_tower *tower)
@@ -31,11 +32,11 @@ void text_tower_take(struct text_tower *tower, struct arena *arena, size_t batch
     head_take(&tower->head, arena, batch);
 }
 
-void text_tower_take_scratch(struct text_tower *tower, struct arena *arena, size_t batch,
-                             bool training)
+void text_tower_take_scratch(struct text_tower *tower, struct arena *arena, size_t batch)
 {
+    bool training = tower->transformer.memory != TRANSFORMER_FORWARD;
     size_t rows = arena_rows(batch, tower->config->context_length);
-    transformer_take_scratch(&tower->transformer, arena, batch, training);
+    transformer_take_scratch(&tower->transformer, arena, batch);
     head_take_scratch(&tower->head, arena, batch, training);
     if (training)
         tower->dx = arena_take_floats(arena, rows, tower->config->transformer.width);

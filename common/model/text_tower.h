@@ -24,13 +24,12 @@ struct text_tower {
 
 /* config and offsets must outlive the tower. */
 enum status text_tower_init(struct text_tower *tower, const struct clip_config *config,
-                            const struct text_offsets *offsets, bool training,
+                            const struct text_offsets *offsets, enum transformer_memory memory,
                             struct error *error);
 void text_tower_free(struct text_tower *tower);
 
 void text_tower_take(struct text_tower *tower, struct arena *arena, size_t batch);
-void text_tower_take_scratch(struct text_tower *tower, struct arena *arena, size_t batch,
-                             bool training);
+void text_tower_take_scratch(struct text_tower *tower, struct arena *arena, size_t batch);
 
 /* The token of tokens[L] (host memory) whose output stands for the caption. */
 int32_t text_tower_pool_row(const struct text_config *config, const int32_t *tokens);

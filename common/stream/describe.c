@@ -2,7 +2,7 @@
 
 #include <inttypes.h>
 #include <math.h>
-#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/utf8.h"
@@ -104,6 +104,86 @@ static bool is_text(const unsigned char *text, size_t size)
     }
     return true;
 }
+
+/* ---- the table of tensors ---- */
+
+static struct tensor_row *find_row(struct tensor_table *table, const struct tensor *tensor)
+{
+    for (size_t i = 0; i < table->count; i++)
+        if (strcmp(table->rows[i].tensor.name, tensor->name) == 0)
+            return &table->rows[i];
+    const size_t size = (table->count + 1) * sizeof *table->rows;
+    struct tensor_row *grown = realloc(table->rows, size);
+    if (grown == NULL)
+        return NULL;
+    table->rows = grown;
+    grown[table->count] = (struct tensor_row){.tensor = *tensor};
+    grown[table->count].tensor.data = NULL;
+    return &grown[table->count++];
+}
+
+enum status tensor_table_add(struct tensor_table *table, const struct tensor *tensor,
+                             bool ragged, struct error *error)
+{
+    struct tensor_row *row = find_row(table, tensor);
+    if (row == NULL)
+        return error_memory(error, (table->count + 1) * sizeof *table->rows, "a summary");
+    row->ragged = ragged;
+    row->bytes += tensor->size;
+    value_range_add(&row->range, tensor);
+    return STATUS_OK;
+}
+
+enum status tensor_table_add_record(struct tensor_table *table, const struct record *record,
+                                    struct error *error)
+{
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < record->count && status == STATUS_OK; i++) {
+        const struct tensor *tensor = &record->tensors[i];
+        if (!record_is_offsets(record, tensor))
+            status = tensor_table_add(table, tensor,
+                                      record_offsets(record, tensor->name) != NULL, error);
+    }
+    return status;
+}
+
+static void print_row(const struct tensor_row *row, bool stream, FILE *out)
+{
+    char shape[256] = "[";
+    for (int d = 0; d < row->tensor.rank; d++) {
+        const size_t used = strlen(shape);
+        if (d == 0 && stream)
+            snprintf(shape + used, sizeof shape - used, "%s", row->ragged ? "ragged" : "B");
+        else
+            snprintf(shape + used, sizeof shape - used, "%s%zu", d > 0 ? "," : "",
+                     row->tensor.shape[d]);
+    }
+    const size_t used = strlen(shape);
+    snprintf(shape + used, sizeof shape - used, "]");
+    const double mean = row->range.count > 0 ? row->range.sum / (double)row->range.count : 0;
+    fprintf(out, "%-36s %-5s %-17s %12" PRIu64 " %12.6g %12.6g %12.6g", row->tensor.name,
+            dtype_name(row->tensor.dtype), shape, row->bytes, row->range.low, mean,
+            row->range.high);
+    if (row->range.not_finite > 0)
+        fprintf(out, "  %" PRIu64 " not finite", row->range.not_finite);
+    fputc('\n', out);
+}
+
+void tensor_table_print(const struct tensor_table *table, bool stream, FILE *out)
+{
+    fprintf(out, "%-36s %-5s %-17s %12s %12s %12s %12s\n", "tensor", "type", "shape", "bytes",
+            "min", "mean", "max");
+    for (size_t i = 0; i < table->count; i++)
+        print_row(&table->rows[i], stream, out);
+}
+
+void tensor_table_free(struct tensor_table *table)
+{
+    free(table->rows);
+    *table = (struct tensor_table){.rows = NULL};
+}
+
+/* ---- samples ---- */
 
 void describe_string(FILE *out, const char *text, size_t size)
 {

@@ -2,9 +2,11 @@
 #ifndef STREAM_DESCRIBE_H
 #define STREAM_DESCRIBE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/error.h"
 #include "stream/record.h"
 #include "stream/tensor.h"
 
@@ -19,6 +21,30 @@ struct value_range {
 double tensor_value(const struct tensor *tensor, size_t i);
 
 void value_range_add(struct value_range *range, const struct tensor *tensor);
+
+/* The tensors of a stream or checkpoint, one row for each name. A zeroed struct is empty. */
+struct tensor_table {
+    struct tensor_row {
+        struct tensor tensor; /* as first seen, without its data */
+        bool ragged;
+        uint64_t bytes;
+        struct value_range range;
+    } *rows;
+    size_t count;
+};
+
+/* Adds the values of a tensor to its row. */
+enum status tensor_table_add(struct tensor_table *table, const struct tensor *tensor,
+                             bool ragged, struct error *error);
+
+/* Adds all tensors of a checked record. */
+enum status tensor_table_add_record(struct tensor_table *table, const struct record *record,
+                                    struct error *error);
+
+/* Writes names, types, shapes, bytes and ranges in columns. In a stream the first dimension is
+ * the batch, "B" or "ragged". */
+void tensor_table_print(const struct tensor_table *table, bool stream, FILE *out);
+void tensor_table_free(struct tensor_table *table);
 
 /* Writes a JSON string with its quotes; bytes that are not UTF-8 become U+FFFD. */
 void describe_string(FILE *out, const char *text, size_t size);

@@ -64,6 +64,40 @@ void cpu_activation_backward(struct kernels *k, float *din, const float *dout, c
     }
 }
 
+void cpu_layer_scale_forward(struct kernels *k, float *out, const float *in, const float *gamma,
+                             size_t N, size_t C)
+{
+    struct cpu *cpu = k->state;
+    const int parts = cpu_parts(cpu, N, C);
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        const struct range r = cpu_range(N, parts, part, 1);
+        cpu->vector->layer_scale_forward(out + r.first * C, in + r.first * C, gamma, r.count,
+                                         C);
+    }
+}
+
+/* dgamma as in cpu_sum_rows. */
+void cpu_layer_scale_backward(struct kernels *k, float *din, float *dgamma, const float *dout,
+                              const float *in, const float *gamma, size_t N, size_t C)
+{
+    struct cpu *cpu = k->state;
+    const int parts = cpu_parts(cpu, N, C);
+    const size_t stride = size_round_up(C, cpu_line);
+    float *sums = cpu_scratch(cpu, (size_t)parts * stride, sizeof *sums);
+    if (sums == NULL)
+        return;
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        const struct range r = cpu_range(N, parts, part, 1);
+        float *sum = sums + (size_t)part * stride;
+        memset(sum, 0, C * sizeof *sum);
+        cpu->vector->layer_scale_backward(din + r.first * C, sum, dout + r.first * C,
+                                          in + r.first * C, gamma, r.count, C);
+    }
+    cpu->vector->add_rows(dgamma, sums, (size_t)parts, C, stride);
+}
+
 void cpu_adamw(struct kernels *k, float *parameter, float *m, float *v, const float *gradient,
                size_t n, const struct adamw *args)
 {

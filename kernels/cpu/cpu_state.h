@@ -61,6 +61,10 @@ void cpu_activation_forward(struct kernels *k, float *out, const float *in, size
                             enum activation kind);
 void cpu_activation_backward(struct kernels *k, float *din, const float *dout, const float *in,
                              size_t n, enum activation kind);
+void cpu_layer_scale_forward(struct kernels *k, float *out, const float *in, const float *gamma,
+                             size_t N, size_t C);
+void cpu_layer_scale_backward(struct kernels *k, float *din, float *dgamma, const float *dout,
+                              const float *in, const float *gamma, size_t N, size_t C);
 void cpu_adamw(struct kernels *k, float *parameter, float *m, float *v, const float *gradient,
                size_t n, const struct adamw *args);
 double cpu_sum_squares(struct kernels *k, const float *in, size_t n);

@@ -43,6 +43,10 @@ struct vector_kernels {
     void (*activation_forward)(float *out, const float *in, size_t n, enum activation kind);
     void (*activation_backward)(float *din, const float *dout, const float *in, size_t n,
                                 enum activation kind);
+    void (*layer_scale_forward)(float *out, const float *in, const float *gamma, size_t N,
+                                size_t C);
+    void (*layer_scale_backward)(float *din, float *dgamma, const float *dout, const float *in,
+                                 const float *gamma, size_t N, size_t C);
 
     void (*norm_forward)(float *residual_out, float *normed, float *mean, float *rstd,
                          const float *residual, const float *delta, const float *gamma,

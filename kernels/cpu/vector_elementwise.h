@@ -106,6 +106,29 @@ static void activation_backward(float *din, const float *dout, const float *in, 
         activation_backward_kind(din, dout, in, n, ACTIVATION_QUICK_GELU);
 }
 
+static void layer_scale_forward(float *out, const float *in, const float *gamma, size_t N,
+                                size_t C)
+{
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c += LANES) {
+            const size_t at = n * C + c, left = C - c;
+            v_put(out + at, v_take(in + at, left) * v_take(gamma + c, left), left);
+        }
+}
+
+static void layer_scale_backward(float *din, float *dgamma, const float *dout, const float *in,
+                                 const float *gamma, size_t N, size_t C)
+{
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c += LANES) {
+            const size_t at = n * C + c, left = C - c;
+            const vf dy = v_take(dout + at, left);
+            const vf sum = v_fma(dy, v_take(in + at, left), v_take(dgamma + c, left));
+            v_put(din + at, dy * v_take(gamma + c, left), left);
+            v_put(dgamma + c, sum, left);
+        }
+}
+
 /* 0 for what is smaller than `least` in size; NaN stays. */
 VECTOR_INLINE vf flush(vf x, float least)
 {

@@ -110,3 +110,25 @@ void ref_activation_backward(struct kernels *k, float *din, const float *dout, c
     for (size_t i = 0; i < n; i++)
         din[i] = (float)(dout[i] * activation_derivative(in[i], kind));
 }
+
+void ref_layer_scale_forward(struct kernels *k, float *out, const float *in, const float *gamma,
+                             size_t N, size_t C)
+{
+    (void)k;
+    for (size_t i = 0; i < N * C; i++)
+        out[i] = in[i] * gamma[i % C];
+}
+
+void ref_layer_scale_backward(struct kernels *k, float *din, float *dgamma, const float *dout,
+                              const float *in, const float *gamma, size_t N, size_t C)
+{
+    (void)k;
+    for (size_t c = 0; c < C; c++) {
+        double sum = dgamma[c];
+        for (size_t n = 0; n < N; n++) {
+            sum += (double)dout[n * C + c] * in[n * C + c];
+            din[n * C + c] = dout[n * C + c] * gamma[c];
+        }
+        dgamma[c] = (float)sum;
+    }
+}

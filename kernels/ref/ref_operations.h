@@ -13,6 +13,10 @@ void ref_activation_forward(struct kernels *k, float *out, const float *in, size
                             enum activation kind);
 void ref_activation_backward(struct kernels *k, float *din, const float *dout, const float *in,
                              size_t n, enum activation kind);
+void ref_layer_scale_forward(struct kernels *k, float *out, const float *in, const float *gamma,
+                             size_t N, size_t C);
+void ref_layer_scale_backward(struct kernels *k, float *din, float *dgamma, const float *dout,
+                              const float *in, const float *gamma, size_t N, size_t C);
 
 /* ref_norm.c */
 void ref_residual_norm_forward(struct kernels *k, float *residual_out, float *normed,

@@ -59,10 +59,13 @@ bench "image-decode --size 40" "$work/read.rec" \
     image-decode -q --size 40 "$work/read.rec" '>/dev/null'
 bench "tokenize -j 1" "$work/read.rec" \
     tokenize -q -j 1 --vocab "$work/vocab.txt.gz" "$work/read.rec" '>/dev/null'
-bench "token-reduce --image resize:20" "$work/tokens.rec" \
-    token-reduce -q --image resize:20 --text truncate:12 "$work/tokens.rec" '>/dev/null'
-bench "token-reduce --image random:8" "$work/tokens.rec" \
-    token-reduce -q --image random:8 --patch 10 --text truncate:12 "$work/tokens.rec" '>/dev/null'
+bench "pos-tag -j 1" "$work/tokens.rec" pos-tag -q -j 1 "$work/tokens.rec" '>/dev/null'
+bench "token-reduce --image resize:20 -j 1" "$work/tokens.rec" \
+    token-reduce -q -j 1 --image resize:20 --text truncate:12 "$work/tokens.rec" '>/dev/null'
+for mask in random:8 grid:8 block:8; do
+    bench "token-reduce --image $mask -j 1" "$work/tokens.rec" token-reduce -q -j 1 \
+        --image $mask --patch 10 --text truncate:12 "$work/tokens.rec" '>/dev/null'
+done
 bench "train-step, batch 128" "$work/train.rec" \
     train-step -q --model $model --batch-size 128 --steps $((count / 128)) --warmup 0 \
     --out "$work/trained" "$work/train.rec" '>/dev/null; rm -rf' "$work/trained"
@@ -72,3 +75,5 @@ bench "eval-zeroshot" "$work/image.rec" \
 bench "rec cat" "$work/image.rec" rec cat -q "$work/image.rec" '| cat >/dev/null'
 echo
 "$BUILD/tests/bench/bench_kernels"
+echo
+"$BUILD/tests/bench/bench_reduce"

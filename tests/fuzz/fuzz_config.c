@@ -21,7 +21,8 @@ static void check_again(const struct clip_config *config)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct clip_overrides overrides = {64, 16, true};
+    static const struct clip_overrides overrides = {
+        .image_size = 64, .context_length = 16, .quick_gelu = true};
     struct clip_config config = {0};
     struct error error;
     enum status status = clip_config_parse(&config, (const char *)data, size, NULL, &error);

@@ -175,6 +175,25 @@ static void test_sum_rows_case(size_t N, size_t C)
     data_free_all();
 }
 
+static void test_layer_scale_case(size_t N, size_t C)
+{
+    const float *in = data_normal(N * C, 1), *dout = data_normal(N * C, 1);
+    const float *gamma = data_normal(C, 1);
+    struct output out = output_make(N * C), din = output_make(N * C);
+    struct output dgamma = output_make_sum(C);
+    char what[64];
+    for (int pass = 0; pass < passes; pass++) {
+        struct kernels *k = backends[pass];
+        k->layer_scale_forward(k, out.at[pass], in, gamma, N, C);
+        k->layer_scale_backward(k, din.at[pass], dgamma.at[pass], dout, in, gamma, N, C);
+    }
+    snprintf(what, sizeof what, "layer scale %zu x %zu", N, C);
+    output_check(&out, EXACT, what);
+    output_check(&din, EXACT, what);
+    output_check(&dgamma, GRADIENT_SUM, what);
+    data_free_all();
+}
+
 static void test_activation_case(size_t n, enum activation kind)
 {
     float *in = data_normal(n, 3);
@@ -541,6 +560,7 @@ static void test_all(void)
             test_activation_case(sizes[i], (enum activation)kind);
         for (size_t j = 0; j < size_count; j++) {
             test_sum_rows_case(sizes[i], sizes[j]);
+            test_layer_scale_case(sizes[i], sizes[j]);
             test_norm_case(sizes[i], sizes[j], (i + j) % 2 == 0);
             test_normalize_case(sizes[i], sizes[j]);
         }
@@ -557,6 +577,8 @@ static void test_all(void)
     test_adamw_case(50001, 10);
     test_sum_rows_case(703, 129);
     test_sum_rows_case(0, 5);
+    test_layer_scale_case(703, 129);
+    test_layer_scale_case(0, 5);
     test_norm_case(703, 129, true);
     test_norm_case(703, 129, false);
     test_norm_case(0, 5, true);

@@ -130,6 +130,32 @@ static void test_activation(void)
     }
 }
 
+/* ---- layer scale ---- */
+
+struct scale_problem {
+    float *in, *gamma, *out, *weight;
+    size_t N, C;
+};
+
+static double scale_objective(const void *problem)
+{
+    const struct scale_problem *p = problem;
+    k->layer_scale_forward(k, p->out, p->in, p->gamma, p->N, p->C);
+    return weighted_sum(p->out, p->weight, p->N * p->C);
+}
+
+static void test_layer_scale(void)
+{
+    enum { N = 5, C = 7, n = N * C };
+    const struct scale_problem p = {data_normal(n, 1), data_normal(C, 1), zeros(n),
+                                    data_normal(n, 1), N, C};
+    float *din = zeros(n), *dgamma = zeros(C);
+    k->layer_scale_backward(k, din, dgamma, p.weight, p.in, p.gamma, N, C);
+    check_gradient("layer scale input", scale_objective, &p, p.in, din, n);
+    check_gradient("layer scale gamma", scale_objective, &p, p.gamma, dgamma, C);
+    data_free_all();
+}
+
 /* ---- norms ---- */
 
 struct norm_problem {
@@ -377,6 +403,7 @@ int main(void)
     rng_init(&data_rng, 7, 0, 0, RNG_TEST);
     test_linear();
     test_activation();
+    test_layer_scale();
     test_norm();
     test_normalize();
     test_attention();

@@ -1,14 +1,19 @@
 /* dump_clip.c - one batch through a model, written down so that another program can repeat it.
  *
- *   dump_clip CONFIG.json DEVICE COUNT BATCH KEPT OUT
+ *   dump_clip MODEL DEVICE COUNT BATCH KEPT SEED OUT
+ *
+ * MODEL is a configuration, whose parameters are then drawn, or a directory with the weights of
+ * a model, ours or open_clip's. COUNT samples of KEPT patches pass through BATCH at a time;
+ * where that is less than all of them, activations are computed again for the backward pass.
  *
  * OUT/step-00000000 is the initial model and OUT/step-00000003 the model after three steps of
- * AdamW on the same batch (the settings are below); OUT/batch.safetensors holds the batch,
- * its embeddings and loss, and the gradient of every parameter, NAME.grad, before the first
- * step. check_open_clip.py computes the same with open_clip. */
+ * AdamW on the same batch (the settings are below); OUT/batch.safetensors holds the batch, its
+ * embeddings and loss, and the gradient of every parameter, NAME.grad, before the first step.
+ * check_open_clip.py computes the same with open_clip. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/number.h"
 #include "base/rng.h"
@@ -22,6 +27,7 @@ static const struct optimizer_settings settings = {
 
 struct run {
     struct kernels *kernels;
+    struct checkpoint checkpoint; /* of a MODEL that is a directory */
     struct clip_config config;
     struct clip *clip;
     struct optimizer optimizer;
@@ -40,13 +46,13 @@ static void *allocate(size_t bytes)
     return memory;
 }
 
-static void fill_batch(struct run *r, size_t count, size_t kept)
+static void fill_batch(struct run *r, size_t count, size_t kept, uint64_t seed)
 {
     size_t P = r->config.vision.patch_size, grid = clip_config_patches(&r->config);
     size_t L = r->config.text.context_length, bytes = count * kept * P * P * 3;
     uint32_t *order = allocate(grid * sizeof *order);
     struct rng rng;
-    rng_init(&rng, 1, 0, 0, RNG_TEST);
+    rng_init(&rng, seed, 0, 0, RNG_TEST);
     r->patches = allocate(bytes);
     r->position = allocate(count * kept * sizeof *r->position);
     r->tokens = allocate(count * L * sizeof *r->tokens);
@@ -138,29 +144,53 @@ static enum status dump(struct run *r, const char *out, struct error *error)
     return status;
 }
 
+static enum status load_config(struct run *r, const char *model, struct error *error)
+{
+    struct stat about;
+    if (stat(model, &about) != 0 || !S_ISDIR(about.st_mode))
+        return clip_config_load(&r->config, model, NULL, error);
+    enum status status = checkpoint_open(&r->checkpoint, model, error);
+    r->config = r->checkpoint.config;
+    return status;
+}
+
+static enum status open_model(struct run *r, const struct clip_shape *shape, uint64_t seed,
+                              struct error *error)
+{
+    enum status status = clip_open(&r->clip, r->kernels, &r->config, shape, error);
+    if (status != STATUS_OK)
+        return status;
+    return r->checkpoint.path != NULL
+               ? checkpoint_load_parameters(&r->checkpoint, r->clip, error)
+               : clip_initialize(r->clip, seed, error);
+}
+
 int main(int argc, char **argv)
 {
-    int64_t count, batch, kept;
-    if (argc != 7 || !number_parse_integer(argv[3], &count) ||
-        !number_parse_integer(argv[4], &batch) || !number_parse_integer(argv[5], &kept)) {
-        fprintf(stderr, "usage: dump_clip CONFIG.json DEVICE COUNT BATCH KEPT OUT\n");
+    int64_t count, batch, kept, seed;
+    if (argc != 8 || !number_parse_integer(argv[3], &count) ||
+        !number_parse_integer(argv[4], &batch) || !number_parse_integer(argv[5], &kept) ||
+        !number_parse_integer(argv[6], &seed)) {
+        fprintf(stderr, "usage: dump_clip MODEL DEVICE COUNT BATCH KEPT SEED OUT\n");
         return STATUS_USAGE;
     }
     struct run r = {0};
     struct error error = {0};
-    struct clip_shape shape = {(size_t)batch, (size_t)count, (size_t)kept, true};
+    struct clip_shape shape = {.batch = (size_t)batch,
+                               .most = (size_t)count,
+                               .kept = (size_t)kept,
+                               .training = true,
+                               .recompute = batch < count};
     enum status status = kernels_open(&r.kernels, argv[2], 0, &error);
     if (status == STATUS_OK)
-        status = clip_config_load(&r.config, argv[1], NULL, &error);
+        status = load_config(&r, argv[1], &error);
     if (status == STATUS_OK)
-        status = clip_open(&r.clip, r.kernels, &r.config, &shape, &error);
-    if (status == STATUS_OK)
-        status = clip_initialize(r.clip, 3, &error);
+        status = open_model(&r, &shape, (uint64_t)seed, &error);
     if (status == STATUS_OK)
         status = optimizer_init(&r.optimizer, r.kernels, &r.clip->table, &settings, &error);
     if (status == STATUS_OK) {
-        fill_batch(&r, (size_t)count, (size_t)kept);
-        status = dump(&r, argv[6], &error);
+        fill_batch(&r, (size_t)count, (size_t)kept, (uint64_t)seed);
+        status = dump(&r, argv[7], &error);
     }
     if (status != STATUS_OK)
         fprintf(stderr, "dump_clip: %s\n", error.text);

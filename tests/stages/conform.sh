@@ -59,11 +59,15 @@ run shard-reader - --source -- shard-reader --batch 2 --shuffle "$work/scenes/tr
 run scene-shards - --words -- scene-shards
 run image-decode "$work/read.rec" --threads -j -- image-decode --size 16
 run tokenize "$work/image.rec" --threads -j -- tokenize --vocab "$work/vocab.txt.gz"
-run token-reduce "$work/tokens.rec" --cut-step 5 -- token-reduce --image random:2 --patch 8 --text truncate:8
-run token-reduce-resize "$work/tokens.rec" --cut-step 31 -- token-reduce --image resize:8
+run token-reduce "$work/tokens.rec" --threads -j --cut-step 5 -- token-reduce --image random:2 --patch 8 --text truncate:8
+run token-reduce-resize "$work/tokens.rec" --threads -j --cut-step 31 -- token-reduce --image resize:8
 run train-step "$work/train.rec" --sink --loose --cut-step 41 -- "$work/train"
 run eval-zeroshot "$work/image.rec" --sink --cut-step 41 -- eval-zeroshot \
     --model "$work/model" --dataset "$work/scenes"
+run pos-tag "$work/tokens.rec" --threads -j -- pos-tag
+run embed "$work/train.rec" --threads -j --cut-step 41 -- embed --model "$work/model"
+run image-decode-color "$work/read.rec" --threads -j --cut-step 41 -- image-decode --size 16 \
+    --color-jitter .3,.3,.3,.1 --color-jitter-prob .8 --gray-scale-prob .2
 run rec-cat "$work/train.rec" -- rec cat
 run rec-head "$work/train.rec" --cut-step 31 -- rec head --samples 100
 run rec-stat "$work/train.rec" --sink --cut-step 31 -- rec stat

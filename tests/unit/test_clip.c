@@ -6,6 +6,7 @@
 
 #include "base/rng.h"
 #include "model/clip.h"
+#include "model/patch_dropout.h"
 #include "tests/unit/check.h"
 
 /* Central differences of fourth order in floats: the loss near ln(B) is known to 1e-7, which
@@ -56,6 +57,29 @@ static const struct model_case cases[] = {
      " \"text_cfg\": {\"context_length\": 6, \"vocab_size\": 8, \"width\": 4, \"heads\": 1,"
      "   \"layers\": 1, \"pool_type\": \"eos\", \"eos_id\": 7}}",
      1},
+    {"layer scale, mean of all then norm, linear projection with a bias, logit bias",
+     "{\"embed_dim\": 5, \"init_logit_bias\": -3, \"nonscalar_logit_scale\": true,"
+     " \"vision_cfg\": {\"image_size\": 6, \"patch_size\": 2, \"layers\": 2, \"width\": 6,"
+     "   \"head_width\": 3, \"pool_type\": \"avg_all\", \"final_ln_after_pool\": true,"
+     "   \"ls_init_value\": 0.5},"
+     " \"text_cfg\": {\"context_length\": 4, \"vocab_size\": 7, \"width\": 6, \"heads\": 2,"
+     "   \"layers\": 2, \"ls_init_value\": 0.7, \"proj_bias\": true}}",
+     6},
+    {"norm then mean of all, no projection, layer scale, one wide layer",
+     "{\"embed_dim\": 4,"
+     " \"vision_cfg\": {\"image_size\": 6, \"patch_size\": 3, \"layers\": 1, \"width\": 3,"
+     "   \"head_width\": 3, \"pool_type\": \"avg_all\", \"no_ln_pre\": true,"
+     "   \"mlp_ratio\": 0.4, \"ls_init_value\": -0.5},"
+     " \"text_cfg\": {\"context_length\": 4, \"vocab_size\": 7, \"width\": 4, \"heads\": 2,"
+     "   \"layers\": 1, \"proj_type\": \"none\"}}",
+     3},
+    {"positions that are fixed",
+     "{\"embed_dim\": 3,"
+     " \"vision_cfg\": {\"image_size\": 6, \"patch_size\": 2, \"layers\": 1, \"width\": 4,"
+     "   \"head_width\": 2, \"pos_embed_type\": \"sin_cos_2d\"},"
+     " \"text_cfg\": {\"context_length\": 3, \"vocab_size\": 5, \"width\": 4, \"heads\": 1,"
+     "   \"layers\": 1}}",
+     4},
 };
 
 enum { CASES = sizeof cases / sizeof cases[0] };
@@ -115,7 +139,10 @@ static bool fixture_open(struct fixture *f, const struct model_case *model, cons
 {
     struct error error = {0};
     *f = (struct fixture){0};
-    struct clip_shape shape = {batch, count > batch ? count : batch, model->kept, training};
+    struct clip_shape shape = {.batch = batch,
+                               .most = count > batch ? count : batch,
+                               .kept = model->kept,
+                               .training = training};
     enum status status = kernels_open(&f->kernels, device, 2, &error);
     if (status == STATUS_OK)
         status = clip_config_parse(&f->config, model->json, strlen(model->json), NULL, &error);
@@ -178,9 +205,15 @@ static double difference(struct fixture *f, size_t offset)
 static void check_tensor(struct fixture *f, const struct model_case *model,
                          const struct parameter *p, const float *gradients)
 {
-    for (size_t i = 0; i < p->count; i++)
-        CHECK_NEAR((double)gradients[p->offset + i], difference(f, p->offset + i),
-                   difference_tolerance, "%s: %s[%zu]", model->name, p->name, i);
+    for (size_t i = 0; i < p->count; i++) {
+        double gradient = (double)gradients[p->offset + i];
+        if (p->fixed)
+            CHECK(gradient == 0, "%s: %s[%zu] has gradient %g", model->name, p->name, i,
+                  gradient);
+        else
+            CHECK_NEAR(gradient, difference(f, p->offset + i), difference_tolerance,
+                       "%s: %s[%zu]", model->name, p->name, i);
+    }
 }
 
 static void test_gradients(const struct model_case *model)
@@ -274,6 +307,41 @@ static void test_backends(const struct model_case *model)
     free(again);
     fixture_close(&ref);
     fixture_close(&cpu);
+}
+
+/* ---- memory ---- */
+
+/* Layers that are computed again give the same bits from less memory. */
+static void test_recompute(const struct model_case *model, const char *device)
+{
+    struct fixture f, lean;
+    float loss = NAN, lean_loss = NAN;
+    if (!fixture_open(&f, model, device, 3, 3, true) ||
+        !fixture_open(&lean, model, device, 3, 3, true))
+        return;
+    struct clip_shape shape = lean.clip->shape;
+    struct error error = {0};
+    clip_close(lean.clip);
+    shape.recompute = true;
+    CHECK(clip_open(&lean.clip, lean.kernels, &lean.config, &shape, &error) == STATUS_OK, "%s",
+          error.text);
+    clip_set_parameters(lean.clip, lean.parameters);
+    const struct block_activations *kept = f.clip->text.transformer.blocks;
+    const struct block_activations *again = lean.clip->text.transformer.blocks;
+    if (f.config.text.transformer.layers > 1)
+        CHECK(kept[0].fc != kept[1].fc && again[0].fc == again[1].fc &&
+                  again[0].input != again[1].input,
+              "%s: activations", model->name);
+
+    float *a = step_gradients(&f, &loss), *b = step_gradients(&lean, &lean_loss);
+    CHECK(loss == lean_loss, "%s: loss %.9g, recomputing %.9g", model->name, (double)loss,
+          (double)lean_loss);
+    CHECK(memcmp(a, b, f.clip->table.floats * sizeof *a) == 0, "%s on %s: gradients differ",
+          model->name, device);
+    free(a);
+    free(b);
+    fixture_close(&f);
+    fixture_close(&lean);
 }
 
 /* ---- embeddings ---- */
@@ -424,6 +492,62 @@ static void test_cut_patches(void)
             }
 }
 
+/* ---- patch dropout ---- */
+
+/* Each patch is kept equally often, in ascending order, and its bytes go with its position. */
+static void test_patch_dropout(void)
+{
+    enum { PATCHES = 9, KEPT = 4, DRAWS = 4000, BYTES = 3 };
+    uint32_t chosen[PATCHES], times[PATCHES] = {0};
+    uint8_t patches[PATCHES * BYTES], kept[KEPT * BYTES];
+    int32_t position[PATCHES], kept_position[KEPT];
+    struct rng rng;
+    rng_init(&rng, 3, 0, 0, RNG_TEST);
+    bool ascending = true;
+    for (size_t draw = 0; draw < DRAWS; draw++) {
+        patch_dropout_choose(&rng, PATCHES, KEPT, chosen);
+        for (size_t i = 0; i < KEPT; i++) {
+            ascending &= chosen[i] < PATCHES && (i == 0 || chosen[i] > chosen[i - 1]);
+            times[chosen[i] % PATCHES]++;
+        }
+    }
+    CHECK(ascending, "a choice that is not in order, or beyond the last patch");
+    for (size_t i = 0; i < PATCHES; i++) /* five standard deviations of a binomial count */
+        CHECK_NEAR((double)times[i], DRAWS * 4 / 9.0, 5 * sqrt(DRAWS * 4 / 9.0 * 5 / 9.0),
+                   "patch %zu", i);
+
+    for (size_t i = 0; i < sizeof patches; i++)
+        patches[i] = (uint8_t)i;
+    for (int32_t i = 0; i < PATCHES; i++)
+        position[i] = 100 - i;
+    patch_dropout_gather(kept, kept_position, patches, position, chosen, KEPT, BYTES);
+    for (size_t i = 0; i < KEPT; i++)
+        CHECK(kept[i * BYTES + 1] == chosen[i] * BYTES + 1 &&
+                  kept_position[i] == 100 - (int32_t)chosen[i],
+              "patch %u became byte %d at %d", chosen[i], kept[i * BYTES + 1],
+              kept_position[i]);
+    patch_dropout_gather(patches, kept_position, patches, NULL, chosen, KEPT, BYTES);
+    CHECK(memcmp(patches, kept, sizeof kept) == 0, "in place");
+    CHECK(kept_position[3] == (int32_t)chosen[3], "positions of whole images");
+    patch_dropout_choose(&rng, PATCHES, PATCHES, chosen);
+    CHECK(chosen[0] == 0 && chosen[8] == 8, "all of them");
+}
+
+/* CLIPA's numbers, and products just below a whole number. */
+static void test_patch_dropout_kept(void)
+{
+    static const struct {
+        double dropout;
+        size_t patches, kept;
+    } expected[] = {{0, 196, 196}, {0.3, 256, 179}, {0.4, 256, 153}, {0.4, 576, 345},
+                    {0.5, 49, 24}, {0.99, 49, 1},   {0.9, 10, 1},    {0.75, 1, 1},
+                    {0.1, 10, 9},  {0.7, 10, 3}};
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++)
+        CHECK(patch_dropout_kept(expected[i].dropout, expected[i].patches) == expected[i].kept,
+              "%g of %zu: %zu", expected[i].dropout, expected[i].patches,
+              patch_dropout_kept(expected[i].dropout, expected[i].patches));
+}
+
 /* ---- what is refused ---- */
 
 static void test_bad_batches(void)
@@ -470,12 +594,12 @@ static void test_bad_shapes(void)
     struct fixture f;
     if (!fixture_open(&f, &cases[0], "ref", 1, 1, false))
         return;
-    struct clip_shape too_many = {1, 1, 5, false};
+    struct clip_shape too_many = {.batch = 1, .kept = 5};
     CHECK(clip_open(&clip, f.kernels, &f.config, &too_many, &error) == STATUS_DATA,
           "5 of 4 patches");
-    struct clip_shape nothing = {0, 0, 4, false};
+    struct clip_shape nothing = {.kept = 4};
     CHECK(clip_open(&clip, f.kernels, &f.config, &nothing, &error) == STATUS_USAGE, "batch 0");
-    struct clip_shape endless = {SIZE_MAX / 2, 0, 4, true};
+    struct clip_shape endless = {.batch = SIZE_MAX / 2, .kept = 4, .training = true};
     CHECK(clip_open(&clip, f.kernels, &f.config, &endless, &error) == STATUS_SYSTEM,
           "more memory than there is");
     fixture_close(&f);
@@ -487,6 +611,8 @@ int main(void)
         test_gradients(&cases[i]);
         test_accumulation(&cases[i]);
         test_backends(&cases[i]);
+        test_recompute(&cases[i], "ref");
+        test_recompute(&cases[i], "cpu");
         test_encode(&cases[i]);
     }
     for (size_t i = 0; i < sizeof goldens / sizeof goldens[0]; i++) {
@@ -496,6 +622,8 @@ int main(void)
     test_whole_images();
     test_pool_rows();
     test_cut_patches();
+    test_patch_dropout();
+    test_patch_dropout_kept();
     test_bad_batches();
     test_bad_shapes();
     return check_report("test_clip");

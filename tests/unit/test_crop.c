@@ -3,6 +3,7 @@
 #include <stdbool.h>
 
 #include "formats/crop.h"
+#include "tests/reference/square_golden.h"
 #include "tests/unit/check.h"
 
 static const double usual_ratio[2] = {3.0 / 4.0, 4.0 / 3.0};
@@ -15,27 +16,96 @@ static struct image_region draw(uint64_t sample, size_t width, size_t height,
     return crop_random(&rng, width, height, scale, ratio);
 }
 
+static void check_fit(const char *kind, size_t width, size_t height, size_t side,
+                      const struct crop_fit *got, const struct crop_fit *want)
+{
+    CHECK(memcmp(got, want, sizeof *got) == 0,
+          "%s, %zu x %zu to %zu: resized to %zu x %zu, window %zu x %zu at %zu, %zu, placed at "
+          "%zu, %zu",
+          kind, width, height, side, got->out_width, got->out_height, got->width, got->height,
+          got->x, got->y, got->left, got->top);
+}
+
 static void test_center(void)
 {
     static const struct {
         size_t width, height, side;
-        struct center_crop want;
+        size_t out_width, out_height, x, y;
     } cases[] = {
-        {500, 375, 224, {298, 224, 37, 0}},   {375, 500, 224, {224, 298, 0, 37}},
-        {281, 500, 112, {112, 199, 0, 44}},   {106, 150, 64, {64, 90, 0, 13}},
-        {150, 106, 336, {475, 336, 70, 0}},   {64, 64, 64, {64, 64, 0, 0}},
-        {1, 1, 224, {224, 224, 0, 0}},        {1000, 999, 64, {64, 64, 0, 0}},
-        {1, 65535, 8, {8, 524280, 0, 262136}}, {65535, 1, 8, {524280, 8, 262136, 0}},
-        {101, 100, 100, {101, 100, 0, 0}},    {103, 100, 100, {103, 100, 2, 0}},
-        {105, 100, 100, {105, 100, 2, 0}},    {107, 100, 100, {107, 100, 4, 0}},
+        {500, 375, 224, 298, 224, 37, 0},    {375, 500, 224, 224, 298, 0, 37},
+        {281, 500, 112, 112, 199, 0, 44},    {106, 150, 64, 64, 90, 0, 13},
+        {150, 106, 336, 475, 336, 70, 0},    {64, 64, 64, 64, 64, 0, 0},
+        {1, 1, 224, 224, 224, 0, 0},         {1000, 999, 64, 64, 64, 0, 0},
+        {1, 65535, 8, 8, 524280, 0, 262136}, {65535, 1, 8, 524280, 8, 262136, 0},
+        {101, 100, 100, 101, 100, 0, 0},     {103, 100, 100, 103, 100, 2, 0},
+        {105, 100, 100, 105, 100, 2, 0},     {107, 100, 100, 107, 100, 4, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct center_crop got = crop_center(cases[i].width, cases[i].height, cases[i].side);
-        const struct center_crop *want = &cases[i].want;
-        CHECK(got.out_width == want->out_width && got.out_height == want->out_height &&
-                  got.x == want->x && got.y == want->y,
-              "%zu x %zu to %zu: resized to %zu x %zu, window at %zu, %zu", cases[i].width,
-              cases[i].height, cases[i].side, got.out_width, got.out_height, got.x, got.y);
+        const size_t side = cases[i].side;
+        struct crop_fit got = crop_center(cases[i].width, cases[i].height, side);
+        const struct crop_fit want = {cases[i].out_width, cases[i].out_height, cases[i].x,
+                                      cases[i].y, side, side, 0, 0};
+        check_fit("center", cases[i].width, cases[i].height, side, &got, &want);
+    }
+}
+
+/* The odd pixel of a border lies to the right or below; halves round to even. */
+static void test_longest(void)
+{
+    static const struct {
+        size_t width, height, side;
+        size_t out_width, out_height, left, top;
+    } cases[] = {
+        {500, 375, 224, 224, 168, 0, 28},  {375, 500, 224, 168, 224, 28, 0},
+        {500, 333, 112, 112, 75, 0, 18},   {64, 64, 64, 64, 64, 0, 0},
+        {200, 45, 20, 20, 4, 0, 8},        {200, 35, 20, 20, 4, 0, 8},
+        {3, 2, 9, 9, 6, 0, 1},             {1000, 1, 8, 8, 1, 0, 3},
+        {1, 65535, 7, 1, 7, 3, 0},         {7, 3, 1, 1, 1, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct crop_fit got = crop_longest(cases[i].width, cases[i].height, cases[i].side);
+        const struct crop_fit want = {cases[i].out_width, cases[i].out_height, 0, 0,
+                                      cases[i].out_width, cases[i].out_height, cases[i].left,
+                                      cases[i].top};
+        check_fit("longest", cases[i].width, cases[i].height, cases[i].side, &got, &want);
+    }
+    const struct crop_fit squash = crop_squash(5), want = {5, 5, 0, 0, 5, 5, 0, 0};
+    check_fit("squash", 9, 2, 5, &squash, &want);
+}
+
+/* Against torchvision's own boxes: means within five standard errors, spreads within a tenth
+ * (those of the narrow shapes hang on few boxes), and as many boxes below each decile of the
+ * width. */
+static void test_against_torchvision(void)
+{
+    enum { DRAWS = 20000 };
+    static const char *const names[] = {"width", "height", "x", "y"};
+    for (size_t g = 0; g < sizeof crop_golden / sizeof crop_golden[0]; g++) {
+        const struct crop_golden *golden = &crop_golden[g];
+        double sum[4] = {0}, square[4] = {0}, below[9] = {0};
+        for (uint64_t i = 0; i < DRAWS; i++) {
+            struct image_region r = draw(i, golden->width, golden->height, golden->scale,
+                                         usual_ratio);
+            const double value[] = {(double)r.width, (double)r.height, (double)r.x,
+                                    (double)r.y};
+            for (int k = 0; k < 4; k++) {
+                sum[k] += value[k] / DRAWS;
+                square[k] += value[k] * value[k] / DRAWS;
+            }
+            for (int d = 0; d < 9; d++)
+                below[d] += (value[0] <= golden->deciles[d]) / (double)DRAWS;
+        }
+        for (int k = 0; k < 4; k++) {
+            double deviation = golden->deviation[k];
+            CHECK_NEAR(sum[k], golden->mean[k], 5.3 * deviation / sqrt(DRAWS) + 1e-3,
+                       "case %zu: mean %s", g, names[k]);
+            CHECK_NEAR(sqrt(fmax(square[k] - sum[k] * sum[k], 0)), deviation,
+                       0.1 * deviation + 1e-3,
+                       "case %zu: deviation of %s", g, names[k]);
+        }
+        for (int d = 0; d < 9; d++)
+            CHECK_NEAR(below[d], golden->below[d], 5.3 * 0.5 / sqrt(DRAWS),
+                       "case %zu: width below decile %d", g, d + 1);
     }
 }
 
@@ -137,6 +207,8 @@ static void test_keys(void)
 int main(void)
 {
     test_center();
+    test_longest();
+    test_against_torchvision();
     test_fallback();
     test_distribution();
     test_always_inside();

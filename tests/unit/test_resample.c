@@ -187,7 +187,7 @@ static void test_huge_result(struct resampler *resampler)
 static void test_refused(struct resampler *resampler)
 {
     uint8_t pixels[12] = {0}, out[12];
-    const struct resample_job good = {pixels, 2, 2, 2, 2, 0, 0, 2, 2, out};
+    const struct resample_job good = {pixels, 2, 2, 2, 2, 0, 0, 2, 2, out, 0};
     struct resample_job job;
     struct error error;
     CHECK(resample_window(resampler, &good, &error) == STATUS_OK, "%s", error.text);
