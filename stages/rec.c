@@ -18,7 +18,6 @@
 #include "frame/stage.h"
 #include "frame/view.h"
 #include "stream/describe.h"
-#include "stream/safetensors.h"
 
 static struct {
     int64_t samples;
@@ -66,20 +65,7 @@ static struct option_spec conform_options[] = {
      OPTION_REAL(&options.conform.seconds, 0, 86400)},
 };
 
-static _Noreturn void fail_memory(struct stage *stage, size_t bytes)
-{
-    struct error error;
-    error_memory(&error, bytes, "a summary");
-    stage_fail(stage, &error);
-}
-
 /* ---- stat ---- */
-
-static void print_metadata(const struct metadata *metadata)
-{
-    for (size_t i = 0; i < metadata->count; i++)
-        printf("%s: %s\n", metadata->entries[i].key, metadata->entries[i].value);
-}
 
 static void stat_stream(struct stage *stage)
 {
@@ -104,27 +90,10 @@ static void stat_stream(struct stage *stage)
     printf("complete: %" PRIu64 " records, %" PRIu64 " samples, %" PRIu64 " dropped, %" PRIu64
            " bytes\n",
            stats.records, stats.samples, stats.dropped, stats.bytes);
-    print_metadata(&metadata);
+    describe_metadata(stdout, &metadata);
     tensor_table_print(&table, true, stdout);
     metadata_free(&metadata);
     tensor_table_free(&table);
-}
-
-static void stat_file(struct stage *stage, const char *path)
-{
-    struct safetensors file;
-    struct tensor_table table = {.rows = NULL};
-    struct error error;
-    stage_check(stage, safetensors_open(&file, path, &error), &error);
-    for (size_t i = 0; i < file.header.count; i++)
-        stage_check(stage, tensor_table_add(&table, &file.header.tensors[i], false, &error),
-                    &error);
-    printf("%s: %zu tensors, %zu bytes of data\n", path, file.header.count,
-           file.header.data_size);
-    print_metadata(&file.header.metadata);
-    tensor_table_print(&table, false, stdout);
-    tensor_table_free(&table);
-    safetensors_close(&file);
 }
 
 /* The safetensors file that the operand means: itself by its ending, or a checkpoint's model
@@ -149,13 +118,28 @@ static const char *find_safetensors(const struct stage *stage)
 static void run_stat(struct stage *stage)
 {
     const char *path = find_safetensors(stage);
+    struct error error;
     if (path != NULL)
-        stat_file(stage, path);
+        stage_check(stage, describe_file(stdout, path, &error), &error);
     else
         stat_stream(stage);
 }
 
 /* ---- head, cat, dump, check ---- */
+
+/* Leaves the first `count` samples of a record of `batch`. */
+static size_t keep_first(struct stage *stage, struct record *record, size_t batch, size_t count)
+{
+    struct error error;
+    bool *keep = calloc(batch, sizeof keep[0]);
+    if (keep == NULL)
+        stage_fail(stage, (error_memory(&error, batch, "samples"), &error));
+    for (size_t i = 0; i < count; i++)
+        keep[i] = true;
+    batch = record_select(record, keep, batch);
+    free(keep);
+    return batch;
+}
 
 static void run_head(struct stage *stage)
 {
@@ -168,15 +152,8 @@ static void run_head(struct stage *stage)
     stage_open_output(stage);
     while (left > 0 && stage_read(stage, &record)) {
         stage_check(stage, record_batch(&record, &batch, &error), &error);
-        if (batch > left) {
-            bool *keep = calloc(batch, sizeof keep[0]);
-            if (keep == NULL)
-                fail_memory(stage, batch);
-            for (size_t i = 0; i < left; i++)
-                keep[i] = true;
-            batch = record_select(&record, keep, batch);
-            free(keep);
-        }
+        if (batch > left)
+            batch = keep_first(stage, &record, batch, (size_t)left);
         stage_write(stage, &record);
         left -= batch;
     }
@@ -204,33 +181,15 @@ static void run_dump(struct stage *stage)
     }
 }
 
-static void check_file(struct stage *stage, const char *path)
-{
-    struct safetensors file;
-    struct error error;
-    stage_check(stage, safetensors_open(&file, path, &error), &error);
-    for (size_t i = 0; i < file.header.count; i++) {
-        struct value_range range = {0};
-        value_range_add(&range, &file.header.tensors[i]);
-        if (range.not_finite > 0) {
-            error_set(&error, STATUS_DATA, "%s: tensor '%s' has %" PRIu64 " values not finite",
-                      path, file.header.tensors[i].name, range.not_finite);
-            stage_fail(stage, &error);
-        }
-    }
-    printf("%s: whole, %zu tensors, %zu bytes of data, all finite\n", path, file.header.count,
-           file.header.data_size);
-    safetensors_close(&file);
-}
-
 static void run_check(struct stage *stage)
 {
     const char *path = find_safetensors(stage);
+    struct error error;
+    struct record record;
     if (path != NULL) {
-        check_file(stage, path);
+        stage_check(stage, describe_file_health(stdout, path, &error), &error);
         return;
     }
-    struct record record;
     stage_open_input(stage);
     bool checksummed = true;
     uint64_t version;
@@ -312,25 +271,20 @@ static void find_dashes(int argc, char **argv)
 static const char *take_input(struct stage *stage)
 {
     const bool none = options.conform.source || options.conform.only_options;
-    const int before = arguments_after_dashes < 0
-                           ? 0
-                           : stage->operand_count - arguments_after_dashes;
-    struct error error = {.status = STATUS_OK};
-    if (options.conform.no_options && options.conform.only_options)
-        error_set(&error, STATUS_USAGE, "--no-options and --only-options leave nothing");
-    else if (stage->operand_count - before < 1)
-        error_set(&error, STATUS_USAGE, "no program to check");
-    else if (before > (none ? 0 : 1))
-        error_set(&error, STATUS_USAGE, "%d operands before --, expected %s", before,
-                  none ? "none" : "INPUT alone");
-    if (error.status != STATUS_OK) {
+    const int program = arguments_after_dashes < 0
+                            ? 0
+                            : stage->operand_count - arguments_after_dashes;
+    struct error error;
+    if (program > (none ? 0 : 1) || program >= stage->operand_count) {
+        error_set(&error, STATUS_USAGE, program >= stage->operand_count
+                                            ? "no program to check"
+                                            : "more before -- than the input that is expected");
         error_hint(&error, "rec conform [OPTION]... [INPUT] -- PROGRAM [ARGUMENT]...");
         stage_fail(stage, &error);
     }
-    const char *input = before > 0 ? stage->operands[0] : NULL;
-    stage->operands += before;
-    stage->operand_count -= before;
-    return input;
+    stage->operands += program;
+    stage->operand_count -= program;
+    return program > 0 ? stage->operands[-1] : NULL;
 }
 
 static void run_conform(struct stage *stage)

@@ -31,6 +31,7 @@
 
 static const char *const device_names[] = {"cpu", "ref", NULL};
 static const char *const precision_names[] = {"fp32", NULL};
+static const char *const position_names[] = {"model", "learnable", "sin_cos_2d", NULL};
 static const char *const scheduler_names[] = {"cosine", "const", "const-cooldown", NULL};
 
 static struct {
@@ -38,12 +39,13 @@ static struct {
     int64_t batch_size, steps, samples, accum_freq, warmup, cooldown_steps, seed;
     int64_t save_every, keep, log_every, threads, force_image_size, force_context_length;
     double lr, beta1, beta2, eps, wd, grad_clip_norm, cooldown_power, cooldown_end;
-    int scheduler, precision, device;
-    bool resume, resume_changed, force_quick_gelu;
+    double force_patch_dropout;
+    int scheduler, precision, device, pos_embed;
+    bool resume, resume_changed, force_quick_gelu, grad_checkpointing;
 } options = {
     .batch_size = 256, .accum_freq = 1, .warmup = 10000, .save_every = 1000, .keep = 2,
     .log_every = 10, .lr = 5e-4, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .wd = 0.2,
-    .cooldown_power = 1,
+    .cooldown_power = 1, .force_patch_dropout = -1,
 };
 
 static struct option_spec option_table[] = {
@@ -106,6 +108,15 @@ static struct option_spec option_table[] = {
      OPTION_INTEGER(&options.force_context_length, 0, 4096)},
     {.name = "force-quick-gelu", .help = "in place of the model file's activation",
      OPTION_FLAG(&options.force_quick_gelu)},
+    {.name = "force-patch-dropout", .argument = "X",
+     .help = "in place of the model file's; -1: keep",
+     OPTION_REAL(&options.force_patch_dropout, -1, 0.999)},
+    {.name = "pos-embed", .argument = "NAME",
+     .help = "image positions: the model file's, learned, or fixed",
+     OPTION_CHOICE(&options.pos_embed, position_names)},
+    {.name = "grad-checkpointing", .neutral = true,
+     .help = "keep fewer activations and compute them again",
+     OPTION_FLAG(&options.grad_checkpointing)},
     {.name = "image-mean", .argument = "R,G,B", .help = "of pixels in 0 to 1",
      OPTION_TEXT(&options.image_mean)},
     {.name = "image-std", .argument = "R,G,B", .help = "of pixels in 0 to 1",
@@ -237,6 +248,9 @@ static void load_config(struct run *run)
         .image_size = (size_t)options.force_image_size,
         .context_length = (size_t)options.force_context_length,
         .quick_gelu = options.force_quick_gelu,
+        .patch_dropout =
+            options.force_patch_dropout >= 0 ? &options.force_patch_dropout : NULL,
+        .pos_embed_type = options.pos_embed == 0 ? NULL : position_names[options.pos_embed],
     };
     if (options.init != NULL) {
         stage_check(run->stage,
@@ -389,12 +403,15 @@ static void begin_training(struct run *run, struct record *first)
     struct error error;
     size_t effective = (size_t)(options.batch_size * options.accum_freq);
     stage_check(run->stage,
-                batch_builder_init(&run->batch, &run->config, effective, first, &error), &error);
+                batch_builder_init(&run->batch, &run->config, effective, (uint64_t)options.seed,
+                                   first, &error),
+                &error);
     const struct clip_shape shape = {
         .batch = (size_t)options.batch_size,
         .most = effective,
         .kept = run->batch.kept,
         .training = true,
+        .recompute = options.grad_checkpointing,
     };
     const struct optimizer_settings settings = {
         .beta1 = options.beta1,

@@ -19,6 +19,7 @@ enum rng_purpose {
     RNG_SCENE,
     RNG_TEST,
     RNG_COLOR,
+    RNG_PATCH_DROPOUT,
 };
 
 struct rng {

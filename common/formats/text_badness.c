@@ -8,9 +8,18 @@ static const struct mojibake_character characters[] = { /* sorted by code point 
 #include "formats/text_mojibake_table.h"
 };
 
+/* Between these are scripts that no single-byte encoding at hand has. */
+enum {
+    CYRILLIC_LAST = 0x491,
+    PUNCTUATION_FIRST = 0x2013,
+    BOX_LAST = 0x25CA,
+    PRIVATE_FIRST = 0xF8FF
+};
+
 const struct mojibake_character *mojibake_character(int32_t code)
 {
-    if (code < 0x80)
+    if (code < 0x80 || (code > CYRILLIC_LAST && code < PUNCTUATION_FIRST) ||
+        (code > BOX_LAST && code < PRIVATE_FIRST))
         return NULL;
     if (code < 0x100) /* all of Latin-1 is there */
         return &characters[code - 0x80];
@@ -27,16 +36,11 @@ const struct mojibake_character *mojibake_character(int32_t code)
     return NULL;
 }
 
-/* ---- the rules ---- */
-
 /* Classes that need no table, in the bits that enum mojibake_class leaves. */
 enum {
-    ASCII_LOWER = 1 << 19,
-    ASCII_UPPER = 1 << 20,
-    NO_ASCII_LETTER = 1 << 21,
-    NO_NEWLINE = 1 << 22,
-    SPACE = 1 << 23,
-    WORD = 1 << 24,
+    ASCII_LOWER = 1 << 20,
+    ASCII_UPPER = 1 << 21,
+    SPACE = 1 << 22,
 
     ACCENTED = CLASS_LOWER_ACCENTED | CLASS_UPPER_ACCENTED,
     SIGN = CLASS_START | CLASS_END | CLASS_CURRENCY | CLASS_NUMERIC | CLASS_LAW,
@@ -44,62 +48,72 @@ enum {
 
 static uint32_t classes_of(int32_t code)
 {
-    if (code < 0x80) {
-        if (code >= 'a' && code <= 'z')
-            return ASCII_LOWER | NO_NEWLINE | WORD;
-        if (code >= 'A' && code <= 'Z')
-            return ASCII_UPPER | NO_NEWLINE | WORD;
-    }
+    if (code >= 'a' && code <= 'z')
+        return ASCII_LOWER;
+    if (code >= 'A' && code <= 'Z')
+        return ASCII_UPPER;
     const struct mojibake_character *row = mojibake_character(code);
-    return (row == NULL ? 0 : row->classes) | NO_ASCII_LETTER |
-           (code == '\n' ? 0 : NO_NEWLINE) | (unicode_is_space(code) ? SPACE : 0) |
-           (unicode_is_word(code) ? WORD : 0);
+    return (row == NULL ? 0 : row->classes) | (unicode_is_space(code) ? SPACE : 0);
 }
 
-/* One character of a rule: of any of the classes, or one of the list. */
+/* ---- sequences of classes ---- */
+
+struct class_rule {
+    uint32_t first, second;
+    uint32_t third; /* 0: any or none */
+};
+
+static const struct class_rule class_rules[] = {
+    {CLASS_BAD | ACCENTED | CLASS_BOX | SIGN, CLASS_BAD, 0},
+    {CLASS_BAD, ACCENTED | CLASS_BOX | SIGN, 0},
+    {ASCII_LOWER | ASCII_UPPER, CLASS_LOWER_COMMON | CLASS_UPPER_COMMON, CLASS_BAD},
+    {CLASS_LOWER_ACCENTED | CLASS_LOWER_COMMON | CLASS_BOX | CLASS_END | CLASS_CURRENCY |
+         CLASS_NUMERIC, CLASS_UPPER_ACCENTED, 0},
+    {CLASS_BOX | CLASS_END | CLASS_CURRENCY | CLASS_NUMERIC, CLASS_LOWER_ACCENTED, 0},
+    {CLASS_LOWER_ACCENTED | CLASS_BOX | CLASS_END, CLASS_CURRENCY, 0},
+    {SPACE, CLASS_UPPER_ACCENTED, CLASS_CURRENCY},
+    {CLASS_UPPER_ACCENTED | CLASS_BOX, CLASS_NUMERIC | CLASS_LAW, 0},
+    {ACCENTED | CLASS_BOX | CLASS_CURRENCY | CLASS_END, CLASS_START, CLASS_NUMERIC},
+    {ACCENTED | CLASS_CURRENCY | CLASS_NUMERIC | CLASS_BOX | CLASS_LAW, CLASS_END, CLASS_START},
+    {CLASS_CURRENCY | CLASS_NUMERIC | CLASS_BOX, CLASS_START, 0},
+    {ASCII_LOWER, CLASS_UPPER_ACCENTED, CLASS_START | CLASS_CURRENCY},
+    {CLASS_BOX, CLASS_KAOMOJI, 0},
+    {ACCENTED | SIGN, CLASS_BOX, 0},
+    {CLASS_BOX, CLASS_END, 0},
+};
+
+static bool follows_class_rule(const int32_t *text, size_t count, uint32_t first,
+                               uint32_t second)
+{
+    for (size_t i = 0; i < sizeof class_rules / sizeof class_rules[0]; i++) {
+        const struct class_rule *rule = &class_rules[i];
+        if ((rule->first & first) == 0 || (rule->second & second) == 0)
+            continue;
+        if (rule->third == 0 || (count > 2 && (rule->third & classes_of(text[2])) != 0))
+            return true;
+    }
+    if ((first & ACCENTED) != 0 && (second & (CLASS_START | CLASS_END)) != 0)
+        return count > 2 && unicode_is_word(text[2]);
+    return (first & CLASS_UPPER_ACCENTED) != 0 && text[1] == u'°';
+}
+
+/* ---- sequences of named characters ---- */
+
+/* Of any of the classes, or one of the list. */
 struct element {
     uint32_t classes;
     const char16_t *list;
 };
 
-enum { RULE_LENGTH = 7 };
+enum { NAMED_RULE_LENGTH = 5 };
 
-struct rule {
-    struct element at[RULE_LENGTH]; /* ends where neither is given */
+struct named_rule {
+    struct element at[NAMED_RULE_LENGTH]; /* ends where neither is given */
 };
 
-/* Beside the classes go the characters that a list names: what the commonest letters of Latin,
- * Greek and Cyrillic texts become in the encodings at hand. */
-static const struct rule rules[] = {
-    {{{CLASS_C1, NULL}}},
-    {{{CLASS_BAD | ACCENTED | CLASS_BOX | SIGN, NULL}, {CLASS_BAD, NULL}}},
-    {{{ASCII_LOWER | ASCII_UPPER, NULL},
-      {CLASS_LOWER_COMMON | CLASS_UPPER_COMMON, NULL},
-      {CLASS_BAD, NULL}}},
-    {{{CLASS_BAD, NULL}, {ACCENTED | CLASS_BOX | SIGN, NULL}}},
-    {{{CLASS_LOWER_ACCENTED | CLASS_LOWER_COMMON | CLASS_BOX | CLASS_END | CLASS_CURRENCY |
-           CLASS_NUMERIC, NULL},
-      {CLASS_UPPER_ACCENTED, NULL}}},
-    {{{CLASS_BOX | CLASS_END | CLASS_CURRENCY | CLASS_NUMERIC, NULL},
-      {CLASS_LOWER_ACCENTED, NULL}}},
-    {{{CLASS_LOWER_ACCENTED | CLASS_BOX | CLASS_END, NULL}, {CLASS_CURRENCY, NULL}}},
-    {{{SPACE, NULL}, {CLASS_UPPER_ACCENTED, NULL}, {CLASS_CURRENCY, NULL}}},
-    {{{CLASS_UPPER_ACCENTED | CLASS_BOX, NULL}, {CLASS_NUMERIC | CLASS_LAW, NULL}}},
-    {{{ACCENTED | CLASS_BOX | CLASS_CURRENCY | CLASS_END, NULL},
-      {CLASS_START, NULL},
-      {CLASS_NUMERIC, NULL}}},
-    {{{ACCENTED | CLASS_CURRENCY | CLASS_NUMERIC | CLASS_BOX | CLASS_LAW, NULL},
-      {CLASS_END, NULL},
-      {CLASS_START, NULL}}},
-    {{{CLASS_CURRENCY | CLASS_NUMERIC | CLASS_BOX, NULL}, {CLASS_START, NULL}}},
-    {{{ASCII_LOWER, NULL}, {CLASS_UPPER_ACCENTED, NULL}, {CLASS_START | CLASS_CURRENCY, NULL}}},
-    {{{CLASS_BOX, NULL}, {CLASS_KAOMOJI, NULL}}},
-    {{{ACCENTED | SIGN, NULL}, {CLASS_BOX, NULL}}},
-    {{{CLASS_BOX, NULL}, {CLASS_END, NULL}}},
-    {{{ACCENTED, NULL}, {CLASS_START | CLASS_END, NULL}, {WORD, NULL}}},
-    {{{0, u"Œœ"}, {NO_ASCII_LETTER, NULL}}},
-    {{{CLASS_UPPER_ACCENTED, NULL}, {0, u"°"}}},
-
+/* What the commonest letters and signs become; the first character is CLASS_NAMED, or the
+ * second is Â. */
+static const struct named_rule named_rules[] = {
     /* UTF-8 read as Windows-1252 */
     {{{0, u"ÂÃÎÐ"},
       {CLASS_START | CLASS_END, u"€œŠš¢£Ÿž\u00a0\u00ad®©°·»–—´"}}},
@@ -110,8 +124,6 @@ static const struct rule rules[] = {
       {CLASS_COMMON | CLASS_CURRENCY | CLASS_BAD | CLASS_NUMERIC | CLASS_START, u"ŸŠ®°µ»"}}},
     {{{0, u"à"}, {0, u"²µ¹¼½¾"}}}, /* scripts of South Asia */
     {{{0, u"Ã"}, {0, u"\u00a0¡"}}},
-    {{{ASCII_LOWER, NULL}, {0, u"ÃÂ"}, {0, u" "}}},
-    {{{ASCII_LOWER, NULL}, {SPACE, NULL}, {0, u"ÃÂ"}, {0, u" "}}},
     {{{ASCII_LOWER | CLASS_END, u".,?!"}, {0, u"Â"}, {CLASS_START | CLASS_END, u" "}}},
 
     /* read as Mac Roman */
@@ -120,26 +132,15 @@ static const struct rule rules[] = {
     {{{0, u"‚"}, {0, u"Ä"}, {0, u"ìîïòôúùû†°¢π"}}},
     {{{0, u"‚"}, {0, u"âó"}, {0, u"àä°ê"}}},
 
-    /* read as Windows-1251 */
+    /* read as Windows-1251, Windows-1253, Windows-1257 */
     {{{0, u"в"}, {0, u"Ђ"}}},
     {{{0, u"ВГРС"},
       {CLASS_C1 | CLASS_BAD | CLASS_START | CLASS_END | CLASS_CURRENCY, u"°µ"},
       {0, u"ВГРС"}}},
-    {{{0, u"Г"}, /* Windows-1252 read as Latin-1 before */
-      {0, u"ў"},
-      {0, u"В"},
-      {0, u"Ђ"},
-      {0, u"В"},
-      {NO_NEWLINE, NULL},
-      {ASCII_LOWER | ASCII_UPPER, u" "}}},
-
-    /* read as Windows-1253 */
     {{{0, u"β"}, {0, u"€"}, {0, u"™\u00a0Ά\u00ad®°"}}},
     {{{0, u"ΒΓΞΟ"},
       {CLASS_C1 | CLASS_BAD | CLASS_START | CLASS_END | CLASS_CURRENCY, u"°"},
       {0, u"ΒΓΞΟ"}}},
-
-    /* read as Windows-1257 */
     {{{0, u"ā"}, {0, u"€"}}},
 };
 
@@ -151,44 +152,78 @@ static bool is_listed(int32_t code, const char16_t *list)
     return false;
 }
 
-static bool element_matches(const struct element *element, int32_t code, uint32_t classes)
+static bool named_rule_matches(const struct named_rule *rule, const int32_t *text, size_t count)
 {
-    return (element->classes & classes) != 0 || is_listed(code, element->list);
-}
-
-static bool rule_matches(const struct rule *rule, const int32_t *text, size_t count)
-{
-    for (size_t i = 1; i < RULE_LENGTH; i++) {
+    for (size_t i = 0; i < NAMED_RULE_LENGTH; i++) {
         const struct element *element = &rule->at[i];
         if (element->classes == 0 && element->list == NULL)
             break;
-        if (i == count || !element_matches(element, text[i], classes_of(text[i])))
+        if (i == count || !(is_listed(text[i], element->list) ||
+                            (element->classes & classes_of(text[i])) != 0))
             return false;
     }
     return true;
 }
 
-static bool begins_badly(const int32_t *text, size_t count)
+/* Windows-1251 on Latin-1 on Windows-1252, beside a Latin letter. */
+static bool is_misread_thrice(const int32_t *text, size_t count)
 {
-    const uint32_t classes = classes_of(text[0]);
-    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
-        if (element_matches(&rules[i].at[0], text[0], classes) &&
-            rule_matches(&rules[i], text, count))
+    static const char16_t start[] = u"ГўВЂВ";
+    const size_t length = sizeof start / sizeof start[0] - 1;
+    if (count < length + 2)
+        return false;
+    for (size_t i = 0; i < length; i++)
+        if (text[i] != start[i])
+            return false;
+    const uint32_t last = classes_of(text[length + 1]);
+    return text[length] != '\n' &&
+           ((last & (ASCII_LOWER | ASCII_UPPER)) != 0 || text[length + 1] == ' ');
+}
+
+static bool follows_named_rule(const int32_t *text, size_t count)
+{
+    if (is_listed(text[0], u"Œœ")) /* but in French */
+        return (classes_of(text[1]) & (ASCII_LOWER | ASCII_UPPER)) == 0;
+    for (size_t i = 0; i < sizeof named_rules / sizeof named_rules[0]; i++)
+        if (named_rule_matches(&named_rules[i], text, count))
             return true;
-    return false;
+    return is_misread_thrice(text, count);
+}
+
+/* ---- the heuristic ---- */
+
+/* Ã or Â for the first byte of a sequence whose second, A0, has become a space: at the start of
+ * the text, or behind a small letter and perhaps a space. */
+static bool is_cut_sequence(const int32_t *text, size_t count, size_t at)
+{
+    if (at + 1 == count || !is_listed(text[at], u"ÃÂ") || text[at + 1] != ' ')
+        return false;
+    if (at == 0)
+        return true;
+    if (at >= 2 && unicode_is_space(text[at - 1]))
+        at--;
+    return (classes_of(text[at - 1]) & ASCII_LOWER) != 0;
 }
 
 bool mojibake_is_likely(const int32_t *text, size_t count)
 {
-    if (count >= 2 && is_listed(text[0], u"ÃÂ") && text[1] == ' ')
-        return true;
-    int32_t next = count > 0 ? text[0] : 0, after_next = count > 1 ? text[1] : 0;
+    uint32_t next = count > 0 ? classes_of(text[0]) : 0;
     for (size_t i = 0; i < count; i++) {
-        const int32_t code = next;
-        next = after_next;
-        after_next = i + 2 < count ? text[i + 2] : 0;
-        /* every rule has a character beyond ASCII among its first three */
-        if ((code | next | after_next) >= 0x80 && begins_badly(text + i, count - i))
+        if (text[i] < 0x80 && (i + 1 == count || text[i + 1] < 0x80)) {
+            next = 0; /* not looked at: only a character beyond ASCII, or one before, matters */
+            continue;
+        }
+        const uint32_t classes = next != 0 ? next : classes_of(text[i]);
+        if ((classes & CLASS_C1) != 0 || is_cut_sequence(text, count, i))
+            return true;
+        if (i + 1 == count)
+            return false;
+        next = classes_of(text[i + 1]);
+        if (classes != 0 && next != 0 &&
+            follows_class_rule(text + i, count - i, classes, next))
+            return true;
+        if (((classes & CLASS_NAMED) != 0 || text[i + 1] == u'Â') &&
+            follows_named_rule(text + i, count - i))
             return true;
     }
     return false;

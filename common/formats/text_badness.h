@@ -32,6 +32,7 @@ enum mojibake_class {
     CLASS_FIRST_OF_4 = 1 << 16,
     CLASS_CONTINUATION = 1 << 17, /* a space, too, which may have been U+00A0 */
     CLASS_CONTINUATION_STRICT = 1 << 18,
+    CLASS_NAMED = 1 << 19, /* begins a sequence that is spelled out */
 };
 
 /* The encodings that UTF-8 is mistaken for, in the order in which they are tried. All but the

@@ -6,6 +6,7 @@
 
 #include "base/io.h"
 #include "base/number.h"
+#include "model/patch_dropout.h"
 #include "stream/position.h"
 
 /* ---- records ---- */
@@ -105,22 +106,38 @@ static void *allocate(size_t count, size_t row, size_t element)
     return size_multiply(row, element, &size) ? calloc(count, size) : NULL;
 }
 
+static bool drops_patches(const struct batch_builder *builder)
+{
+    return builder->kept < builder->arriving;
+}
+
 enum status batch_builder_init(struct batch_builder *builder, const struct clip_config *config,
-                               size_t capacity, struct record *first, struct error *error)
+                               size_t capacity, uint64_t seed, struct record *first,
+                               struct error *error)
 {
     struct image_input images;
-    *builder = (struct batch_builder){.config = config, .capacity = capacity};
+    *builder = (struct batch_builder){.config = config, .seed = seed, .capacity = capacity};
     enum status status = image_input_find(first, config, &images, error);
     if (status != STATUS_OK)
         return status;
-    builder->kept = images.kept;
+    builder->arriving = images.kept;
+    builder->kept = patch_dropout_kept(config->vision.patch_dropout, images.kept);
     builder->has_position = record_find(first, "position") != NULL;
-    builder->patches = allocate(capacity, images.kept, patch_bytes(config));
+    builder->patches = allocate(capacity, builder->kept, patch_bytes(config));
     builder->tokens = allocate(capacity, config->text.context_length, sizeof(int32_t));
-    if (images.position != NULL)
-        builder->position = allocate(capacity, images.kept, sizeof(int32_t));
-    if (builder->patches == NULL || builder->tokens == NULL ||
-        (images.position != NULL && builder->position == NULL)) {
+    bool missing = builder->patches == NULL || builder->tokens == NULL;
+    if (images.position != NULL || drops_patches(builder)) {
+        builder->position = allocate(capacity, builder->kept, sizeof(int32_t));
+        missing |= builder->position == NULL;
+    }
+    if (drops_patches(builder)) {
+        builder->one_patches = allocate(1, images.kept, patch_bytes(config));
+        builder->one_position = allocate(1, images.kept, sizeof(int32_t));
+        builder->chosen = allocate(1, builder->kept, sizeof(uint32_t));
+        missing |= builder->one_patches == NULL || builder->one_position == NULL ||
+                   builder->chosen == NULL;
+    }
+    if (missing) {
         batch_builder_free(builder);
         return error_memory(error, capacity * images.kept * patch_bytes(config), "a batch");
     }
@@ -132,6 +149,9 @@ void batch_builder_free(struct batch_builder *builder)
     free(builder->patches);
     free(builder->position);
     free(builder->tokens);
+    free(builder->one_patches);
+    free(builder->one_position);
+    free(builder->chosen);
     buffer_free(&builder->keys);
     *builder = (struct batch_builder){.config = NULL};
 }
@@ -152,6 +172,34 @@ static enum status take_keys(struct batch_builder *builder, struct record *recor
     return status;
 }
 
+/* The patches of samples from..from+count behind those that the batch has. */
+static void take_images(struct batch_builder *builder, const struct image_input *images,
+                        const int64_t *positions, size_t from, size_t count)
+{
+    const size_t bytes = patch_bytes(builder->config), kept = builder->kept;
+    uint8_t *patches = builder->patches + builder->count * kept * bytes;
+    int32_t *position = builder->position == NULL ? NULL
+                                                  : builder->position + builder->count * kept;
+    if (!drops_patches(builder)) {
+        image_input_copy(images, builder->config, from, count, patches, position);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        /* Without positions the stream's samples are told apart by their number. */
+        const struct sample_identity id = position_identity(
+            positions, positions == NULL ? i : from + i, builder->seen);
+        struct rng rng;
+        rng_init(&rng, builder->seed, id.epoch, id.sample, RNG_PATCH_DROPOUT);
+        image_input_copy(images, builder->config, from + i, 1, builder->one_patches,
+                         builder->one_position);
+        patch_dropout_choose(&rng, builder->arriving, kept, builder->chosen);
+        patch_dropout_gather(patches + i * kept * bytes, position + i * kept,
+                             builder->one_patches,
+                             images->position == NULL ? NULL : builder->one_position,
+                             builder->chosen, kept, bytes);
+    }
+}
+
 enum status batch_builder_take(struct batch_builder *builder, struct record *record,
                                size_t from, size_t *taken, struct error *error)
 {
@@ -166,25 +214,26 @@ enum status batch_builder_take(struct batch_builder *builder, struct record *rec
         status = position_find(record, &positions, error);
     if (status != STATUS_OK)
         return status;
-    if (images.kept != builder->kept || (images.position != NULL) != (builder->position != NULL) ||
+    const bool whole = builder->position == NULL;
+    if (images.kept != builder->arriving ||
+        (!drops_patches(builder) && (images.position == NULL) != whole) ||
         (positions != NULL) != builder->has_position)
         return error_set(error, STATUS_DATA,
                          "the stream changed: %zu patches by image, %zu in its first record",
-                         images.kept, builder->kept);
+                         images.kept, builder->arriving);
 
     size_t count = images.batch - from, room = builder->capacity - builder->count;
     if (count > room)
         count = room;
     size_t at = builder->count;
-    image_input_copy(&images, builder->config, from, count,
-                     builder->patches + at * builder->kept * patch_bytes(builder->config),
-                     builder->position == NULL ? NULL : builder->position + at * builder->kept);
+    take_images(builder, &images, positions, from, count);
     memcpy(builder->tokens + at * length, tokens + from * length,
            count * length * sizeof tokens[0]);
     if (positions != NULL && count > 0)
         memcpy(builder->last_position, positions + 3 * (from + count - 1),
                sizeof builder->last_position);
     builder->count += count;
+    builder->seen += count;
     *taken = count;
     return take_keys(builder, record, from, count, error);
 }

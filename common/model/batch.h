@@ -39,12 +39,18 @@ enum status text_input_find(struct record *record, const struct clip_config *con
 /* Collects samples until a batch is full. A zeroed struct is empty. */
 struct batch_builder {
     const struct clip_config *config; /* not owned */
+    uint64_t seed;                    /* of the patch dropout */
     size_t capacity;
     size_t count;
-    size_t kept;
+    size_t arriving; /* patches that the records bring by image */
+    size_t kept;     /* K, what the model's patch_dropout leaves of them */
     uint8_t *patches;  /* [capacity,K,P*P*3], owned */
-    int32_t *position; /* [capacity,K], owned; NULL where images come whole */
+    int32_t *position; /* [capacity,K], owned; NULL where images come whole and stay so */
     int32_t *tokens;   /* [capacity,L], owned */
+    uint8_t *one_patches;     /* a sample before its dropout, [arriving,P*P*3], owned, */
+    int32_t *one_position;    /* [arriving], owned, */
+    uint32_t *chosen;         /* and which of them stay, [K], owned */
+    uint64_t seen;            /* samples so far, also of earlier batches */
     struct buffer keys;       /* the samples' keys, each ended by NUL */
     int64_t last_position[3]; /* of the last sample taken */
     bool has_position;        /* the stream carries positions */
@@ -52,7 +58,8 @@ struct batch_builder {
 
 /* Learns the layout from the stream's first record; later ones must agree. */
 enum status batch_builder_init(struct batch_builder *builder, const struct clip_config *config,
-                               size_t capacity, struct record *first, struct error *error);
+                               size_t capacity, uint64_t seed, struct record *first,
+                               struct error *error);
 void batch_builder_free(struct batch_builder *builder);
 
 /* Takes samples `from` onwards until the batch is full; *taken says how many. */

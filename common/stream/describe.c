@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/utf8.h"
+#include "stream/safetensors.h"
 
 static double half_to_double(uint16_t bits)
 {
@@ -181,6 +182,55 @@ void tensor_table_free(struct tensor_table *table)
 {
     free(table->rows);
     *table = (struct tensor_table){.rows = NULL};
+}
+
+/* ---- files ---- */
+
+void describe_metadata(FILE *out, const struct metadata *metadata)
+{
+    for (size_t i = 0; i < metadata->count; i++)
+        fprintf(out, "%s: %s\n", metadata->entries[i].key, metadata->entries[i].value);
+}
+
+enum status describe_file(FILE *out, const char *path, struct error *error)
+{
+    struct safetensors file;
+    struct tensor_table table = {.rows = NULL};
+    enum status status = safetensors_open(&file, path, error);
+    if (status != STATUS_OK)
+        return status;
+    for (size_t i = 0; i < file.header.count && status == STATUS_OK; i++)
+        status = tensor_table_add(&table, &file.header.tensors[i], false, error);
+    if (status == STATUS_OK) {
+        fprintf(out, "%s: %zu tensors, %zu bytes of data\n", path, file.header.count,
+                file.header.data_size);
+        describe_metadata(out, &file.header.metadata);
+        tensor_table_print(&table, false, out);
+    }
+    tensor_table_free(&table);
+    safetensors_close(&file);
+    return status;
+}
+
+enum status describe_file_health(FILE *out, const char *path, struct error *error)
+{
+    struct safetensors file;
+    enum status status = safetensors_open(&file, path, error);
+    if (status != STATUS_OK)
+        return status;
+    for (size_t i = 0; i < file.header.count && status == STATUS_OK; i++) {
+        struct value_range range = {0};
+        value_range_add(&range, &file.header.tensors[i]);
+        if (range.not_finite > 0)
+            status = error_set(error, STATUS_DATA,
+                               "%s: tensor '%s' has %" PRIu64 " values not finite", path,
+                               file.header.tensors[i].name, range.not_finite);
+    }
+    if (status == STATUS_OK)
+        fprintf(out, "%s: whole, %zu tensors, %zu bytes of data, all finite\n", path,
+                file.header.count, file.header.data_size);
+    safetensors_close(&file);
+    return status;
 }
 
 /* ---- samples ---- */

@@ -46,6 +46,16 @@ enum status tensor_table_add_record(struct tensor_table *table, const struct rec
 void tensor_table_print(const struct tensor_table *table, bool stream, FILE *out);
 void tensor_table_free(struct tensor_table *table);
 
+/* Writes "key: value" lines. */
+void describe_metadata(FILE *out, const struct metadata *metadata);
+
+/* Writes what a safetensors file holds: its size, its metadata, its tensors as a table. */
+enum status describe_file(FILE *out, const char *path, struct error *error);
+
+/* Writes a line that says a safetensors file is whole. STATUS_DATA where a value in it is not
+ * finite, or as safetensors_open. */
+enum status describe_file_health(FILE *out, const char *path, struct error *error);
+
 /* Writes a JSON string with its quotes; bytes that are not UTF-8 become U+FFFD. */
 void describe_string(FILE *out, const char *text, size_t size);
 

@@ -68,16 +68,17 @@ blob() {
 # ---- token-reduce ----
 reduce() { refuse "$1" "$2" token-reduce "$3" "$4" --patch "${5:-8}" "$work/tokens.rec"; }
 for word in random random: random:0 random:x random:-3 random:1.5 random:99999999; do
-    reduce 64 "'$word': expected random:N, N from 1 to 8192" --image "$word"
+    reduce 64 "'$word': expected random:N, N from 1 to 67108864, or N%" --image "$word"
 done
-for word in foo grid:3 ' none' RANDOM:3 ''; do
-    reduce 64 "'$word' is not one of none, resize:N, random:N" --image "$word"
+for word in foo grids:3 ' none' RANDOM:3 ''; do
+    reduce 64 "'$word' is not one of none, resize:N, random:N, grid:N, block:N" --image "$word"
 done
 reduce 64 "'resize:4,4': expected resize:N" --image resize:4,4
 for word in truncate truncate:1 truncate:1e3; do
     reduce 64 "'$word': expected truncate:N, N from 2 to 4096" --text "$word"
 done
-reduce 64 "'syntax:8' is not one of none, truncate:N" --text syntax:8
+reduce 64 "'syntaxes:8' is not one of none, truncate:N" --text syntaxes:8
+reduce 65 "no tensor 'tokens.priority'" --text syntax:8
 reduce 64 "--patch: 0 is not in the range" --image random:2 0
 reduce 65 "cannot keep 5 of 4 patches" --image random:5
 reduce 65 "16 x 16 pixels do not divide into patches of 7" --image random:2 7

@@ -123,6 +123,21 @@ mean_loss() { # NAME: of its first ten steps
 check "it starts from what was learned" sh -c \
     "awk 'BEGIN { exit !($(mean_loss fine) < $(mean_loss masked) - 0.3) }'"
 
+# ---- patches that the model drops itself, and activations that are computed again ----
+
+for jobs in 1 3; do
+    read_shards --limit $((20 * batch)) --batch $((jobs * 40)) | decode |
+        token-reduce -q --text truncate:16 |
+        train "dropped$jobs" --steps 20 --force-patch-dropout 0.5
+done
+check "a patch dropout of 0.5 trains on 8 of 16 patches" grep -q ' 9 image tokens' \
+    "$work/dropped1.err"
+check "and draws the same whatever the records" cmp \
+    "$work/dropped1/step-00000020/open_clip_model.safetensors" \
+    "$work/dropped3/step-00000020/open_clip_model.safetensors"
+read_shards | decode | reduce random:8 | train recomputed --grad-checkpointing
+same_model masked recomputed
+
 # ---- streams as files ----
 
 read_shards | decode --zstd 3 | reduce random:8 >"$work/whole.rec"

@@ -20,8 +20,10 @@ CLASSES = [  # the bits of enum mojibake_class, in order
     "c1", "bad", "common", "law", "currency", "start_punctuation", "end_punctuation", "numeric",
     "kaomoji", "upper_accented", "lower_accented", "upper_common", "lower_common", "box",
     "utf8_first_of_2", "utf8_first_of_3", "utf8_first_of_4", "utf8_continuation",
-    "utf8_continuation_strict",
+    "utf8_continuation_strict", "named",
 ]
+# With these begin the sequences that ftfy.badness spells out.
+NAMED = "ŒœÂÃÎÐ×ØÙà√≈‚вВГРСβΒΓΞΟā"
 
 
 def print_entities():
@@ -53,7 +55,7 @@ def print_mojibake():
 
     assert ENCODINGS == CHARMAP_ENCODINGS
     ftfy.bad_codecs.ok()
-    members = {**MOJIBAKE_CATEGORIES, **UTF8_CLUES}
+    members = {**MOJIBAKE_CATEGORIES, **UTF8_CLUES, "named": NAMED}
     assert set(members) == set(CLASSES)
     patterns = [re.compile(f"[{members[name]}]") for name in CLASSES]
     print("/* The characters of mojibake, sorted; made by make_text_tables.py.\n"
