@@ -19,9 +19,18 @@ shard() {
     shard-reader -q "$work/$out.tar" >"$work/$out.rec"
 }
 
-# values FILE TENSOR: its numbers, a caption to a line.
-values() {
-    rec dump -q --samples 1000 "$work/$1" 2>/dev/null | sed -n "s/.*\"$2\": *\[\([^]]*\)\].*/\1/p"
+# words FILE NUMBER: "word:priority" for each tagged word of caption NUMBER, counted from 1.
+words() {
+    rec dump -q --values 100000 "$work/$1" | sed -n "$2p" |
+        sed 's/.*"tokens.word":\[\([^]]*\)\].*"tokens.priority":\[\([^]]*\)\].*/\1 \2/' |
+        awk '{ n = split($1, word, ","); split($2, priority, ",")
+               for (i = 1; i <= n; i++) print word[i] ":" priority[i] }' | uniq | tr '\n' ' '
+}
+
+# caption FILE NUMBER WANTED
+caption() {
+    got=$(words "$1" "$2")
+    if [ "$got" = "$3" ]; then pass; else fail "caption $2 has '$got', expected '$3'"; fi
 }
 
 long=$(yes 'a red dog' | head -n 3334 | tr '\n' ' ')
@@ -42,10 +51,67 @@ for vocab in clip.txt.gz bert.txt; do
     done
 done
 
+# ---- what comes out ----
+
 tokenize -q --vocab "$work/clip.txt.gz" "$work/mixed.rec" >"$work/tokens.rec"
 pos-tag -q "$work/tokens.rec" >"$work/tagged.rec"
-rec dump -q "$work/tagged.rec" >"$work/dump.txt"
-check "priorities and words are there" grep -q 'tokens.priority' "$work/dump.txt"
-rec head -q --samples 1 "$work/tagged.rec" >"$work/first.rec"
-rec to-npy -q --out "$work/npy" "$work/tagged.rec" >/dev/null 2>&1 || :
+caption tagged.rec 1 '0:4 1:1 2:4 3:4 4:2 5:1 '
+caption tagged.rec 2 ''
+caption tagged.rec 3 '0:1 '
+caption tagged.rec 6 '0:3 1:4 2:3 3:4 4:4 5:3 6:4 7:1 '
+caption tagged.rec 9 '0:4 1:1 2:1 3:4 4:3 '
+check "10,002 words are tagged" [ "$(words tagged.rec 7 | wc -w)" -eq 10002 ]
+check "and in the same way" [ "$(words tagged.rec 7 | tr ' ' '\n' | sed -n '4,9999s/.*://p' |
+    paste -sd '\0' - | grep -o 421 | wc -l)" -gt 3300 ]
+
+tokenize -q --vocab "$work/bert.txt" "$work/mixed.rec" | pos-tag -q >"$work/bert.rec"
+caption bert.rec 1 '0:4 1:1 2:4 3:4 4:2 5:1 '
+caption bert.rec 6 '0:3 1:4 2:3 3:4 4:4 5:3 6:4 7:1 '
+
+# ---- streams that do not fit ----
+
+# Its words are those that were tagged, no longer tokenize's: "3.5" is one.
+expect 65 "tagged twice" pos-tag -q "$work/tagged.rec"
+said "sample 5 of the record: 'tokens.word' has word"
+expect 65 "no tokens" pos-tag -q "$work/mixed.rec"
+said "expected clip or wordpiece"
+
+# ---- models ----
+
+# Sentences of four words, by a counter.
+treebank() {
+    awk -v count="$1" -v step="$2" 'BEGIN {
+        for (i = 0; i < count; i++) {
+            k = i * step
+            print "the\tDT\n" (k % 2 ? "red" : "old") "\tJJ\n" (k % 3 ? "blick" : "dax") \
+                "\tNN\n" (k % 5 ? "runs" : "sits") "\tVBZ\n"
+        }
+    }'
+}
+treebank 100 1 >"$work/train.tsv"
+treebank 50 7 >"$work/test.tsv"
+learn="pos-tag -q --learn --passes 3 --runs 2"
+expect 0 "learning" sh -c "$learn <'$work/train.tsv' >'$work/model'"
+expect 0 "learning from a file" sh -c "$learn '$work/train.tsv' >'$work/again'"
+check "gives the same" cmp "$work/model" "$work/again"
+check "the test finds all tags" sh -c "pos-tag -q --model '$work/model' --test '$work/test.tsv' |
+    grep -x '{\"words\": 200, \"tag_accuracy\": 1.00000, \"priority_accuracy\": 1.00000}'"
+expect 0 "the built-in model, too" pos-tag -q --test "$work/test.tsv"
+expect 0 "tagging by a model" sh -c \
+    "pos-tag -q --model '$work/model' '$work/tokens.rec' >'$work/own.rec'"
+check "it is named in the stream" grep -q "\"tagger\":\"$work/model\"" "$work/own.rec"
+check "so is the built-in one" grep -q '"tagger":"english"' "$work/tagged.rec"
+head -c 100 "$work/model" >"$work/cut"
+expect 65 "a cut model" pos-tag -q --model "$work/cut" "$work/tokens.rec"
+said "cut: tagger model has 100 bytes"
+expect 65 "no model" pos-tag -q --model "$work/train.tsv" "$work/tokens.rec"
+said "no tagger model"
+expect 66 "an absent model" pos-tag -q --model "$work/absent" "$work/tokens.rec"
+expect 65 "an empty treebank is refused" sh -c "$learn </dev/null >'$work/none'"
+said "standard input: the treebank has no word"
+printf 'a\tDT\nb\n' >"$work/bad.tsv"
+expect 65 "a line without a tag" sh -c "$learn '$work/bad.tsv' >'$work/none'"
+said "bad.tsv: line 2: no tab"
+expect 74 "a full disk" sh -c "$learn '$work/train.tsv' >/dev/full"
+expect 64 "learning and testing" pos-tag --learn --test "$work/test.tsv"
 report
