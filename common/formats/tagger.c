@@ -20,29 +20,38 @@ void tagger_look_up(const struct tagger *tagger, const uint8_t *word, size_t siz
     }
 }
 
-/* Adds a row's weights to the scores, where there is one. */
-static void add_row(const struct tagger *tagger, uint32_t key, int32_t *scores)
+/* Finds the rows of the features that have one; returns their number. The slots and then the
+ * weights are asked for all together: each is a cache miss, and one at a time they would be
+ * most of the work. */
+static int find_rows(const struct tagger *tagger, const uint32_t keys[TAGGER_FEATURES],
+                     uint32_t places[TAGGER_FEATURES])
 {
-    size_t slot = key & tagger->row_mask;
-    while (tagger->rows[slot].key != key) {
-        if (tagger->rows[slot].key == 0)
-            return;
-        slot = (slot + 1) & tagger->row_mask;
-    }
-    const uint32_t place = tagger->rows[slot].weights;
-    const uint16_t *weight = tagger->weights + (place >> TAGGER_TAG_BITS);
-    for (const uint16_t *end = weight + (place & TAGGER_TAGS_MAX); weight < end; weight++)
-        scores[*weight & TAGGER_TAGS_MAX] += (int16_t)*weight >> TAGGER_TAG_BITS;
-}
-
-/* A gather of some hundred kilobytes: the slots are asked for first, all together. */
-static int best_tag(const struct tagger *tagger, const uint32_t keys[TAGGER_FEATURES])
-{
-    int32_t scores[TAGGER_TAGS_MAX + 1] = {0};
+    int count = 0;
     for (int i = 0; i < TAGGER_FEATURES; i++)
         __builtin_prefetch(&tagger->rows[keys[i] & tagger->row_mask]);
-    for (int i = 0; i < TAGGER_FEATURES; i++)
-        add_row(tagger, keys[i], scores);
+    for (int i = 0; i < TAGGER_FEATURES; i++) {
+        size_t slot = keys[i] & tagger->row_mask;
+        while (tagger->rows[slot].key != keys[i] && tagger->rows[slot].key != 0)
+            slot = (slot + 1) & tagger->row_mask;
+        const struct tagger_row *row = &tagger->rows[slot];
+        places[count] = row->weights; /* without weights in an empty slot */
+        count += row->key != 0;
+        __builtin_prefetch(tagger->weights + (row->weights >> TAGGER_TAG_BITS));
+    }
+    return count;
+}
+
+static int best_tag(const struct tagger *tagger, const uint32_t keys[TAGGER_FEATURES])
+{
+    uint32_t places[TAGGER_FEATURES];
+    int32_t scores[TAGGER_TAGS_MAX + 1] = {0};
+    const int count = find_rows(tagger, keys, places);
+    for (int i = 0; i < count; i++) {
+        const uint16_t *weight = tagger->weights + (places[i] >> TAGGER_TAG_BITS);
+        const uint16_t *end = weight + (places[i] & TAGGER_TAGS_MAX);
+        for (; weight < end; weight++)
+            scores[*weight & TAGGER_TAGS_MAX] += (int16_t)*weight >> TAGGER_TAG_BITS;
+    }
     int best = 0;
     for (int tag = 1; tag < tagger->tag_count; tag++)
         if (scores[tag] > scores[best])

@@ -1,11 +1,11 @@
 /* tagger_learn.h - learning a tagger from a treebank (tagger_treebank.h).
  *
  * Learning runs the averaged perceptron several times over shuffled sentences; a feature counts
- * only from its fourth update on (Goldberg and Elhadad 2011, "Learning sparser
- * perceptron models"). The weights of independent runs are averaged, which for a linear model
- * is an ensemble at the price of one. In each pass, part of the sentences are read as if they
- * were lower-cased, as captions often are, words with hyphens between are read as one, as
- * captions have them, and rare words are at times read as unknown ones. */
+ * only from its fourth update on (Goldberg and Elhadad 2011, "Learning sparser perceptron
+ * models"). The weights of independent runs are averaged, which for a linear model is an
+ * ensemble at the price of one. In each pass, part of the sentences are read as if they were
+ * lower-cased, and words with hyphens between as one, both as captions have them; and rare
+ * words are at times read as unknown ones. */
 #ifndef FORMATS_TAGGER_LEARN_H
 #define FORMATS_TAGGER_LEARN_H
 

@@ -18,27 +18,40 @@ static bool is_ascii_punctuation(int32_t code)
 
 /* ---- plain ASCII: most captions of the web ---- */
 
-enum { BLOCK = 16 }; /* bytes; a constant, so that the compiler makes vectors of them */
+enum { BLOCK = 8 }; /* bytes that go through one word */
+
+#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
 
 static uint8_t lower_ascii(uint8_t byte)
 {
     return byte >= 'A' && byte <= 'Z' ? byte | 0x20 : byte;
 }
 
+/* The top bit of each byte that is a space; all bytes are below 0x80, so that nothing is
+ * carried from one to the next. */
+static uint64_t find_spaces(uint64_t word)
+{
+    return ~((word ^ EACH(' ')) + EACH(0x7F)) & EACH(0x80);
+}
+
 /* Copies BLOCK bytes, `case_bit` 0x20 for lower case or 0. False where they are not all
  * printable ASCII without '&', or where two spaces follow each other; reads one byte more. */
 static bool copy_block(const uint8_t *text, uint8_t case_bit, uint8_t *out)
 {
-    uint8_t other = 0;
-    for (int i = 0; i < BLOCK; i++) {
-        const uint8_t byte = text[i];
-        const uint8_t upper = (uint8_t)(byte - 'A') < 26 ? case_bit : 0;
-        const uint8_t unprintable = (uint8_t)(byte - ' ') > '~' - ' ';
-        out[i] = byte | upper;
-        other |= unprintable | (uint8_t)(byte == '&') |
-                 (uint8_t)((byte == ' ') & (text[i + 1] == ' '));
-    }
-    return other == 0;
+    uint64_t word, behind;
+    memcpy(&word, text, sizeof word);
+    memcpy(&behind, text + 1, sizeof behind);
+    if (((word | behind) & EACH(0x80)) != 0)
+        return false;
+    const uint64_t printable = (word + EACH(0x80 - ' ')) & ~(word + EACH(1)) &
+                               ((word ^ EACH('&')) + EACH(0x7F)) & EACH(0x80);
+    if (printable != EACH(0x80) || (find_spaces(word) & find_spaces(behind)) != 0)
+        return false;
+    const uint64_t capitals =
+        (word + EACH(0x80 - 'A')) & ~(word + EACH(0x80 - 'Z' - 1)) & EACH(0x80);
+    word |= (capitals >> 7) * case_bit;
+    memcpy(out, &word, sizeof word);
+    return true;
 }
 
 /* Cleans into out, which has room for `size` bytes; false where it meets a control character,

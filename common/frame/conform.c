@@ -266,21 +266,22 @@ static void expect_whole(struct conform *c, enum stream_change change, const cha
     buffer_free(&changed);
 }
 
-static void check_good_run(struct conform *c)
+/* False where there is nothing to compare the other runs with. */
+static bool check_good_run(struct conform *c)
 {
     run(c, &c->good, &c->expected);
-    if (c->status != STATUS_OK)
-        return;
-    judge(c, c->expected.code == 0, "a good stream: exit code 0", "%s",
-          describe(&c->expected).text);
+    bool good = judge(c, c->expected.code == 0, "a good stream: exit code 0", "%s",
+                      describe(&c->expected).text);
+    if (c->status != STATUS_OK || !good)
+        return false;
     if (!c->options->sink) {
         struct stream_summary summary;
         struct error error = {.text = ""};
         const bool whole = conform_input_read((struct stream_bytes){c->expected.out.data,
                                                                     c->expected.out.size},
                                               &summary, &error) == STATUS_OK;
-        judge(c, whole, "a good stream: the output is one, too, and ends with END",
-              "%zu bytes of output: %s", c->expected.out.size, error.text);
+        good = judge(c, whole, "a good stream: the output is one, too, and ends with END",
+                     "%zu bytes of output: %s", c->expected.out.size, error.text);
         if (whole)
             buffer_free(&summary.marks);
     }
@@ -288,6 +289,7 @@ static void check_good_run(struct conform *c)
         judge(c, mentions(&c->expected.err, "waiting for output"),
               "a good stream: a line of statistics at the end", "%s",
               describe(&c->expected).text);
+    return good;
 }
 
 static void check_repeats(struct conform *c)
@@ -551,7 +553,10 @@ static void run_checks(struct conform *c)
         check_command_line(c);
     if (options->only_options)
         return;
-    check_good_run(c);
+    if (!check_good_run(c)) {
+        leave_out(c, "all other checks", "the program does not work on a good stream");
+        return;
+    }
     check_repeats(c);
     check_broken_output(c);
     if (options->source)

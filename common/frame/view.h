@@ -20,8 +20,9 @@
 struct view_options {
     size_t samples; /* to show */
     size_t columns; /* 0: as many as fit on 1,500 pixels */
-    size_t cell;    /* in pixels; 0: the first image's side, enlarged by a whole number where it
-                     * is below 160 and shrunk to 256 where it is above */
+    size_t cell;    /* in pixels, which the first image fills; others are drawn to its scale. 0:
+                     * that image's side, times a whole number where it is below 160, and 256
+                     * where it is above */
     size_t lines;   /* of a caption */
 };
 

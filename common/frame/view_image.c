@@ -151,6 +151,20 @@ static void image_size(const struct view_image *view, size_t *height, size_t *wi
                                    : view->image->shape[2];
 }
 
+static size_t longer_side(const struct view_image *view)
+{
+    size_t height, width;
+    image_size(view, &height, &width);
+    return height > width ? height : width;
+}
+
+/* Images smaller than the first of the sheet are drawn smaller, so that resizing shows. */
+static size_t drawn_side(const struct view_image *view)
+{
+    const size_t side = longer_side(view) * view->cell / view->first_side;
+    return side > view->cell ? view->cell : side > 0 ? side : 1;
+}
+
 bool view_image_present(const struct view_image *view)
 {
     return view->image != NULL || view->patches != NULL;
@@ -167,10 +181,10 @@ enum status view_image_begin(struct view_image *view, struct record *record,
         status = find_image(view, record, error);
     if (status == STATUS_OK && view->resampler == NULL)
         status = resampler_open(&view->resampler, RESAMPLE_BICUBIC, error);
-    if (status == STATUS_OK && view_image_present(view) && view->cell == 0) {
-        size_t height, width;
-        image_size(view, &height, &width);
-        view->cell = choose_cell(height > width ? height : width);
+    if (status == STATUS_OK && view_image_present(view) && view->first_side == 0) {
+        view->first_side = longer_side(view);
+        if (view->cell == 0)
+            view->cell = choose_cell(view->first_side);
     }
     return status;
 }
@@ -191,7 +205,7 @@ static enum status draw_patches(struct view_image *view, size_t i, struct error 
     image_size(view, &height, &width);
     if (status == STATUS_OK)
         status = picture_fit(&view->picture, view->resampler, view->whole.data, width, height,
-                             view->cell, error);
+                             drawn_side(view), error);
     if (status == STATUS_OK)
         picture_paint_dropped(&view->picture, &view->grid, (const bool *)view->has.data);
     return status;
@@ -204,7 +218,7 @@ enum status view_image_draw(struct view_image *view, size_t i, struct error *err
     const size_t height = view->image->shape[1], width = view->image->shape[2];
     return picture_fit(&view->picture, view->resampler,
                        (const uint8_t *)view->image->data + i * height * width * 3, width,
-                       height, view->cell, error);
+                       height, drawn_side(view), error);
 }
 
 void view_image_describe(const struct view_image *view, char *text, size_t size)

@@ -14,7 +14,8 @@
 
 /* A zeroed struct is empty. */
 struct view_image {
-    size_t cell; /* longer side of a picture in pixels; 0: decided by the first one */
+    size_t cell; /* the longest side of a picture in pixels; 0: to suit the first image */
+    size_t first_side; /* of the first image, which fills a cell; others have its scale */
     struct resampler *resampler;
     const struct tensor *image;    /* of the record; NULL: none */
     const struct tensor *patches;  /* of the record, in place of `image`; NULL: none */

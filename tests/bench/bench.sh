@@ -77,3 +77,9 @@ echo
 "$BUILD/tests/bench/bench_kernels"
 echo
 "$BUILD/tests/bench/bench_reduce"
+echo
+if command -v python3 >/dev/null; then
+    python3 tests/bench/bench_tokenizers.py --tokenize "$BUILD/bin/tokenize"
+else
+    echo "tokenizers: skipped: no python3"
+fi

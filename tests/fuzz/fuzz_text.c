@@ -1,4 +1,4 @@
-/* Any bytes as a caption: cleaned, encoded and decoded again. */
+/* Any bytes as a caption: cleaned in every mode, encoded and decoded again. */
 #include "formats/bpe.h"
 #include "formats/bpe_learn.h"
 #include "formats/text_clean.h"
@@ -22,6 +22,9 @@ static const char *const captions[] = {
     "\xe2\x80\x9cquoted\xe2\x80\x9d it's we'll <start_of_text> 2023",
     "\xe4\xb8\xad\xe6\x96\x87 \xd0\xba\xd0\xbe\xd1\x82 \xf0\x9f\x90\xb1 e\xcc\x81 \xc4\xb0",
     "\x1b[31mred\x1b[0m\r\ntwo\xc2\x85lines \xef\xbc\xa1\xef\xbc\xa2",
+    "sch\u00c3\u00b6n \u00c3\u0192\u00c2\u00b6 \u00e2\u20ac\u0153q\u00e2\u20ac\ufffd voil\u00c3 la",
+    "\u4e2d \u00c3\u00b6 \u221a\u00b1 \u00ed\u00a0\u00bd\u00ed\u00b8\u00bf \u0420\u00b5\u0421\u201a",
+    "&checkmark;&FFILIG;&#59;&ampamp; \u251c\u00e2 \u00d0\u00b0\u00d0\u00b1",
 };
 
 static void release_tools(void)
@@ -67,6 +70,19 @@ static void check_utf8(const struct buffer *text)
     }
 }
 
+/* Leaves the text cleaned for CLIP. */
+static void clean(const uint8_t *data, size_t size)
+{
+    static const enum text_cleaning modes[] = {TEXT_CLEAN_NONE, TEXT_CLEAN_CANONICALIZE,
+                                               TEXT_CLEAN_WHITESPACE, TEXT_CLEAN_LOWER};
+    struct error error;
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        tools.cleaner.mode = modes[i];
+        MUST(text_clean(&tools.cleaner, data, size, &tools.cleaned, &error) == STATUS_OK);
+        check_utf8(&tools.cleaned);
+    }
+}
+
 static void encode(const uint8_t *text, size_t size)
 {
     struct error error;
@@ -106,8 +122,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         make_tools();
     encode(data, size); /* not cleaned: any bytes */
 
-    MUST(text_clean(&tools.cleaner, data, size, &tools.cleaned, &error) == STATUS_OK);
-    check_utf8(&tools.cleaned);
+    clean(data, size);
     encode(tools.cleaned.data, tools.cleaned.size);
     size_t wanted = remove_spaces(&tools.cleaned), got = remove_spaces(&tools.text);
     MUST(got == wanted && (got == 0 || memcmp(tools.text.data, tools.cleaned.data, got) == 0));

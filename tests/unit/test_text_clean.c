@@ -96,6 +96,79 @@ static void test_entities(void)
     CHECK_TABLE(table);
 }
 
+static void test_entity_names(void)
+{
+    static const struct pair table[] = {
+        {"&CounterClockwiseContourIntegral;", "\u2233"}, /* the longest, beyond ftfy's 24 */
+        {"<&CounterClockwiseContourIntegral;&nvlt;", "<\u2233<\u20d2"},
+        {"&checkmark;&Jscr;&fjlig;&FJLIG;", "\u2713\U0001d4a5fjfj"},
+        {"&FFILIG;&FFLIG;&FLLIG;&NAPOS;&YUML;", "ffifffl'n\u00ff"},
+        {"&GTCC; &gtcc;", ">cc; \u2aa7"}, /* a known name begins it */
+        {"&#59;&#x3b", ";;"},
+        {"&notin;&notinx;&notin", "\u2209\u00acinx;\u00acin"},
+        {"&ampamp;amp;", "&amp;"},
+        {"&z;&zz;&;&&gt", "&z;&zz;&;&>"},
+    };
+    CHECK_TABLE(table);
+}
+
+static void test_modes(void)
+{
+    static const struct {
+        enum text_cleaning mode;
+        const char *name, *input, *expected;
+    } cases[] = {
+        {TEXT_CLEAN_LOWER, "lower", "A_B,  C\u00c9&amp;!", "a_b, c\u00e9&!"},
+        {TEXT_CLEAN_WHITESPACE, "whitespace", "A_B,  C\u00c9&amp;!", "A_B, C\u00c9&!"},
+        {TEXT_CLEAN_WHITESPACE, "whitespace", " A photo of A Dog,\tin Paris\n",
+         "A photo of A Dog, in Paris"},
+        {TEXT_CLEAN_CANONICALIZE, "canonicalize", "A_B,  C\u00c9&amp;\u2014 !", "a b c\u00e9\u2014"},
+        {TEXT_CLEAN_CANONICALIZE, "canonicalize", "A_B, \"c\" (D-e) __ !", "a b c de"},
+        {TEXT_CLEAN_CANONICALIZE, "canonicalize", "!#$%'()*+,-./:;<=>?@[\\]^`{|}~\"_", ""},
+        {TEXT_CLEAN_NONE, "none", " A_B,  C\u00c9&amp;\u201c\xff\n", " A_B,  C\u00c9&amp;\u201c\ufffd\n"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        cleaner.mode = cases[i].mode;
+        check_clean(cases[i].input, strlen(cases[i].input), cases[i].expected);
+        enum text_cleaning mode = TEXT_CLEAN_LOWER;
+        CHECK(text_cleaning_from_name(cases[i].name, &mode) && mode == cases[i].mode &&
+                  strcmp(text_cleaning_name(mode), cases[i].name) == 0,
+              "%s", cases[i].name);
+    }
+    enum text_cleaning mode = TEXT_CLEAN_NONE;
+    CHECK(!text_cleaning_from_name("Lower", &mode) && !text_cleaning_from_name("", &mode) &&
+              mode == TEXT_CLEAN_NONE, "a name that is none");
+    cleaner.mode = TEXT_CLEAN_LOWER;
+}
+
+/* Printable ASCII goes through words of several bytes: against a byte at a time, at every length
+ * and with every character at every place. */
+static void test_blocks(void)
+{
+    struct rng rng;
+    rng_init(&rng, 2, 0, 0, RNG_TEST);
+    for (int trial = 0; trial < 20000; trial++) {
+        char text[64], expected[64];
+        const size_t size = rng_below(&rng, 60);
+        size_t length = 0;
+        cleaner.mode = rng_below(&rng, 2) == 0 ? TEXT_CLEAN_LOWER : TEXT_CLEAN_WHITESPACE;
+        for (size_t i = 0; i < size; i++) {
+            text[i] = (char)(rng_below(&rng, 8) == 0 ? ' ' : '!' + rng_below(&rng, 94));
+            if (text[i] == '&')
+                text[i] = '\t';
+            char kept = text[i] == '\t' ? ' ' : text[i];
+            if (kept >= 'A' && kept <= 'Z' && cleaner.mode == TEXT_CLEAN_LOWER)
+                kept = (char)(kept - 'A' + 'a');
+            if (kept != ' ' || (length > 0 && expected[length - 1] != ' '))
+                expected[length++] = kept;
+        }
+        length -= length > 0 && expected[length - 1] == ' ';
+        text[size] = expected[length] = '\0';
+        check_clean(text, size, expected);
+    }
+    cleaner.mode = TEXT_CLEAN_LOWER;
+}
+
 static void test_characters(void)
 {
     static const struct pair table[] = {
@@ -104,6 +177,7 @@ static void test_characters(void)
         {"\ufb01 \ufb04 \ufb05 \u0132 \u0149 \u01c4 \u01f2", "fi ffl \u017ft ij 'n d\u017e dz"},
         {"\ufb13 \u00e6 \u0153", "\ufb13 \u00e6 \u0153"}, /* other ligatures stay */
         {"\uff26\uff35\uff2c\uff2c \uff71 \uff76\uff9e \uffe5", "full \u30a2 \u30ac \u00a5"},
+        {"a\r\nb\rc", "a b c"},
         {"\xc2\x80 \xc2\x85 \xc2\x99", "\u20ac \u2026 \u2122"},
         {"\x1b[31mred\x1b[0;1m \x1b[1;32", "red [1;32"},
         {"\ufeffa\ufffcb\u206ac\ufff9", "abc"},
@@ -171,7 +245,9 @@ static void test_random_bytes(void)
 static void test_hostile(void)
 {
     static const char *const units[] = {"amp;", "&amp;", "\u0301\u0316", "\x1b[1;", "\u03a3'",
-                                        "&#1", "\xff", "<\n", "&#x26;", "\u03a3\u0301"};
+                                        "&#1", "\xff", "<\n", "&#x26;", "\u03a3\u0301",
+                                        "\n&amp;amp;amp;amp;amp;amp;amp;amp;amp;amp;amp;amp;amp;"
+                                        "amp;amp;amp;amp;amp;amp;amp;amp;amp;amp;amp;amp;amp;"};
     const clock_t start = clock();
     for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
         struct buffer text = {0};
@@ -193,6 +269,9 @@ int main(void)
     test_space_and_case();
     test_final_sigma();
     test_entities();
+    test_entity_names();
+    test_modes();
+    test_blocks();
     test_characters();
     test_ill_formed();
     test_random_bytes();
