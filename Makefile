@@ -1,10 +1,12 @@
 # Builds clipipe. `make help` lists the targets.
 #
 #   VARIANT=release|debug|asan|tsan   what to build; each has a directory of its own
+#   CUDA_ARCH=90a                     the GPUs that `make cuda` builds for: 90a Hopper, 80 Ampere
 #   PREFIX, DESTDIR                   where `make install` puts it
 # The user's CFLAGS and LDFLAGS are added, never replaced.
 
 VARIANT ?= release
+CUDA_ARCH ?= 90a
 PREFIX ?= /usr/local
 VERSION := 0.1.0
 COMMIT := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
@@ -36,7 +38,7 @@ drawing_libs := $(shell pkg-config --libs pangocairo 2>/dev/null)
 
 ours := -std=c11 -D_GNU_SOURCE -Icommon -I. $(warnings) $(variant_flags) -pthread -fopenmp \
         $(package_cflags)
-libs := $(package_libs) -ldnnl -lm -pthread
+libs := $(package_libs) -ldnnl -ldl -lm -pthread
 link = $(CC) $(variant_flags) -fopenmp $(CFLAGS) $(LDFLAGS)
 
 # ---- sources ----
@@ -50,12 +52,11 @@ manuals := $(wildcard stages/*.1)
 unit_tests := $(patsubst %.c,$(build)/%,$(wildcard tests/unit/*.c tests/kernels/*.c))
 script_tests := $(wildcard tests/stages/*.sh tests/faults/*.sh tests/pipelines/*.sh)
 long_tests := $(wildcard tests/long/*.sh)
-test_tools := $(patsubst %.c,$(build)/%,$(wildcard tests/stages/*.c))
 fuzz_sources := $(wildcard tests/fuzz/fuzz_*.c)
 fuzz_replays := $(fuzz_sources:tests/fuzz/%.c=$(build)/tests/fuzz/%)
 benches := $(patsubst %.c,$(build)/%,$(wildcard tests/bench/*.c))
 
-.PHONY: all check check-long check-parity bench fuzz lint install uninstall dist clean help
+.PHONY: all cuda check check-emulated check-long check-parity bench fuzz lint install uninstall dist clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -92,14 +93,50 @@ $(build)/tests/%: $(build)/obj/tests/%.o $(library)
 	@mkdir -p $(@D)
 	$(link) -o $@ $^ $(libs)
 
+# ---- CUDA: a shared object of its own, and its kernels as C++ for the emulator ----
+NVCC ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc) nvcc)
+cuda_sources := $(wildcard kernels/cuda/*.cu)
+cuda_objects := $(cuda_sources:%.cu=build/obj/sm_$(CUDA_ARCH)/%.o)
+cuda_headers := $(wildcard kernels/cuda/*.h kernels/kernels.h)
+cuda: build/lib/libclipipe-cuda.so
+build/obj/sm_$(CUDA_ARCH)/%.o: %.cu $(cuda_headers)
+	@mkdir -p $(@D)
+	$(NVCC) -std=c++17 -O3 -gencode=arch=compute_$(CUDA_ARCH),code=sm_$(CUDA_ARCH) -Icommon -I. \
+	    -Xcompiler -fPIC,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics,-Wall,-Wextra \
+	    -Xptxas -v -c -o $@ $< 2> $@.ptxas || { cat $@.ptxas; exit 1; }
+build/lib/libclipipe-cuda.so: $(cuda_objects) build/obj/pic/common/base/error.o
+	@mkdir -p $(@D)
+	$(NVCC) -shared -o $@ $^ -lcublasLt -lcublas
+build/obj/pic/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ours) $(CPPFLAGS) $(CFLAGS) -fPIC -c -o $@ $<
+
+emulated_sources := $(filter-out kernels/cuda/cuda_matmul.cu,$(cuda_sources)) \
+                    $(wildcard tests/emulator/*.cc)
+emulated_objects := $(emulated_sources:%=$(build)/obj/emulated/%.o) \
+                    $(build)/obj/tests/emulator/backend_checks.o
+emulated_test := $(if $(emulated_sources),$(build)/tests/emulator/test_cuda_emulated)
+$(build)/obj/emulated/%.o: %
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 -D_GNU_SOURCE -Icommon -I. -Itests/emulator -Wall -Wextra -Wshadow -Wundef \
+	    -Wno-unknown-pragmas -O2 -g -fno-exceptions -fno-rtti -fno-threadsafe-statics \
+	    $(CXXFLAGS) -MMD -MP -x c++ -c -o $@ $<
+$(emulated_test): $(emulated_objects) $(library)
+	@mkdir -p $(@D)
+	$(CXX) $(variant_flags) -fopenmp $(CXXFLAGS) $(LDFLAGS) -o $@ $^ $(libs)
+
 $(fuzz_replays): $(build)/tests/fuzz/%: $(build)/obj/tests/fuzz/%.o \
                  $(build)/obj/tests/fuzz/replay.o $(library)
 	@mkdir -p $(@D)
 	$(link) -o $@ $^ $(libs)
 
 # ---- tests ----
-check: all $(unit_tests) $(test_tools) $(fuzz_replays)
+check: all $(unit_tests) $(fuzz_replays)
 	@BUILD=$(build) sh tests/run.sh $(unit_tests) $(fuzz_replays) $(script_tests)
+
+# The CUDA kernels, thread by thread on the processor; takes a minute.
+check-emulated: $(emulated_test)
+	$<
 
 check-long: all
 	@BUILD=$(build) sh tests/run.sh $(long_tests)
@@ -164,8 +201,10 @@ clean:
 
 help:
 	@echo 'make                 the programs, in build/bin'
+	@echo 'make cuda            the CUDA backend, where nvcc is'
 	@echo 'make check           all tests, under five minutes'
 	@echo 'make check-long      the tests that take longer'
+	@echo 'make check-emulated  the CUDA kernels on the CPU, thread by thread'
 	@echo 'make check-parity    against open_clip, which it installs below build/'
 	@echo 'make bench           the throughput of every stage and kernel'
 	@echo 'make fuzz            every fuzz target for FUZZ_SECONDS=60'

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cuda_loader.h"
 #include "kernels/ref/ref.h"
 
 /* The one place where a backend is chosen. */
@@ -13,15 +14,19 @@ static const struct {
 } backends[] = {
     {"ref", ref_open},
     {"cpu", cpu_open},
+    {"cuda", cuda_load},
 };
 
 enum status kernels_open(struct kernels **k, const char *device, int threads,
                          struct error *error)
 {
+    if (strcmp(device, "auto") == 0)
+        return cuda_load(k, threads, error) == STATUS_OK ? STATUS_OK
+                                                         : cpu_open(k, threads, error);
     for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++)
         if (strcmp(device, backends[i].name) == 0)
             return backends[i].open(k, threads, error);
-    return error_set(error, STATUS_USAGE, "unknown device '%s', expected ref or cpu", device);
+    return error_set(error, STATUS_USAGE, "unknown device '%s', expected auto, cuda, cpu or ref", device);
 }
 
 void kernels_close(struct kernels *k)

@@ -192,7 +192,8 @@ struct kernels {
     void (*clamp)(struct kernels *k, float *value, size_t n, float low, float high);
 };
 
-/* device: "ref", "cpu". threads: 0 means one per processor; ref uses one always.
+/* device: "ref", "cpu", "cuda", or "auto", which is cuda where there is a GPU and cpu where not.
+ * threads: 0 means one per processor; ref uses one always.
  * STATUS_USAGE for an unknown name, STATUS_UNAVAILABLE where the device is absent. */
 enum status kernels_open(struct kernels **k, const char *device, int threads,
                          struct error *error);

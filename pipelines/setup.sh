@@ -6,7 +6,7 @@
 # Does nothing where all are there. Needs root, or sudo, only where something is missing.
 set -eu
 
-packages="gcc make pkg-config libc6-dev libgomp1 libarchive-dev libjpeg62-turbo-dev libwebp-dev
+packages="gcc g++ make pkg-config libc6-dev libgomp1 libarchive-dev libjpeg62-turbo-dev libwebp-dev
 libpng-dev libzstd-dev zlib1g-dev libjansson-dev libutf8proc-dev libdnnl-dev libpango1.0-dev
 fonts-dejavu-core zstd gnuplot-nox"
 

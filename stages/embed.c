@@ -20,7 +20,7 @@
 enum modality { BOTH, IMAGE, TEXT };
 
 static const char *const modality_names[] = {"both", "image", "text", NULL};
-static const char *const device_names[] = {"cpu", "ref", NULL};
+static const char *const device_names[] = {"cpu", "ref", "cuda", "auto", NULL};
 
 static struct {
     const char *model, *vocab;

@@ -21,7 +21,7 @@
 
 enum { LIST_LIMIT = 16 << 20, SUBSETS_MAX = 16, BATCH = 64 };
 
-static const char *const device_names[] = {"cpu", "ref", NULL};
+static const char *const device_names[] = {"cpu", "ref", "cuda", "auto", NULL};
 
 static struct {
     const char *model, *dataset, *name, *subset, *vocab;

@@ -14,14 +14,12 @@
 
 #include "base/io.h"
 #include "base/pool.h"
+#include "formats/tagger_caption.h"
 #include "formats/tagger_learn.h"
-#include "formats/tagger_words.h"
-#include "formats/text_clean.h"
-#include "formats/tokenizer.h"
 #include "frame/stage.h"
 
 enum {
-    CHUNK = 32,              /* captions that a thread takes at a time */
+    CHUNK = 32,               /* captions that a thread takes at a time */
     FILE_BYTES_MAX = 1 << 30, /* of a model or treebank */
 };
 
@@ -38,8 +36,8 @@ static struct option_spec option_table[] = {
      OPTION_TEXT(&options.model)},
     {.name = "learn", .help = "write a model learned from a treebank instead",
      OPTION_FLAG(&options.learn)},
-    {.name = "test", .argument = "TREEBANK", .help = "print how well the model tags this instead",
-     OPTION_TEXT(&options.test)},
+    {.name = "test", .argument = "TREEBANK",
+     .help = "print how well the model tags this instead", OPTION_TEXT(&options.test)},
     {.name = "passes", .argument = "N", .help = "with --learn: times each sentence is read",
      OPTION_INTEGER(&options.passes, 1, 1000)},
     {.name = "runs", .argument = "N", .help = "with --learn: models learned and averaged",
@@ -54,7 +52,7 @@ static const struct program program = {
     .name = "pos-tag",
     .purpose = "Tags the words of captions and adds their priorities for syntax masking.",
     .operands = "[FILE]",
-    .example = "... | tokenize --vocab VOCABULARY | pos-tag | token-reduce --text syntax:16 ...",
+    .example = "... | tokenize --vocab FILE | pos-tag | token-reduce --text syntax:16 | ...",
     .streams = STAGE_READS | STAGE_WRITES,
     .options = option_table,
     .option_count = sizeof option_table / sizeof option_table[0],
@@ -64,12 +62,7 @@ static const struct program program = {
 
 /* What one thread works with. */
 struct lane {
-    struct text_cleaner cleaner;       /* as tokenize cleans, but keeps capitals */
-    struct text_cleaner lower_cleaner; /* as tokenize cleans */
-    struct buffer text, lower_text;
-    struct buffer words; /* struct tagger_word */
-    struct buffer tags;
-    struct tagger_scratch scratch;
+    struct caption_tagger tools;
     enum status status; /* of the first caption that failed, and why */
     struct error error;
 };
@@ -79,136 +72,21 @@ struct work {
     struct pool *pool;
     struct lane *lanes; /* [lane_count] */
     int lane_count;
-    enum tokenizer_type type; /* of the current record, as all below */
-    enum text_cleaning cleaning;
+    struct caption_source source; /* of the current record, as all below */
     struct ragged text, tokens, words;
     struct buffer new_words; /* int32_t, one a token */
     struct buffer priorities;
 };
 
-static bool is_ascii(const struct buffer *text)
-{
-    uint8_t any = 0;
-    for (size_t i = 0; i < text->size; i++)
-        any |= text->data[i];
-    return any < 0x80;
-}
-
-static size_t count_blanks(const uint8_t *text, size_t from, size_t to)
-{
-    size_t count = 0;
-    for (size_t i = from; i < to; i++)
-        count += text[i] == ' ';
-    return count;
-}
-
-/* Whether the words that the tokenizer sees are the same in both texts: as many between any
- * two blanks. */
-static bool same_words(enum tokenizer_type type, const struct buffer *a, const struct buffer *b)
-{
-    size_t at_a = 0, at_b = 0, seen_a = 0, seen_b = 0;
-    for (;;) {
-        size_t start_a, start_b, size;
-        const bool more = tokenizer_next_word(type, a->data, a->size, &at_a, &start_a, &size);
-        if (tokenizer_next_word(type, b->data, b->size, &at_b, &start_b, &size) != more)
-            return false;
-        if (!more)
-            return true;
-        if (count_blanks(a->data, seen_a, start_a) != count_blanks(b->data, seen_b, start_b))
-            return false;
-        seen_a = start_a;
-        seen_b = start_b;
-    }
-}
-
-/* Capitals tell names, so the words are found and tagged in text that has them. Small letters
- * may be more code points, and so other words for the tokenizer: such text is tagged without
- * its capitals. In ASCII they are never. */
-static enum status choose_text(const struct work *work, struct lane *lane, const uint8_t *bytes,
-                               size_t size, struct buffer **text)
-{
-    *text = &lane->text;
-    lane->cleaner.mode =
-        work->cleaning == TEXT_CLEAN_LOWER ? TEXT_CLEAN_WHITESPACE : work->cleaning;
-    enum status status = text_clean(&lane->cleaner, bytes, size, &lane->text, &lane->error);
-    if (status != STATUS_OK || work->cleaning != TEXT_CLEAN_LOWER || is_ascii(&lane->text))
-        return status;
-    lane->lower_cleaner.mode = TEXT_CLEAN_LOWER;
-    status = text_clean(&lane->lower_cleaner, bytes, size, &lane->lower_text, &lane->error);
-    if (status == STATUS_OK && !same_words(work->type, &lane->text, &lane->lower_text))
-        *text = &lane->lower_text;
-    return status;
-}
-
-static enum status tag_words(const struct work *work, struct lane *lane,
-                             const struct buffer *text)
-{
-    lane->words.size = 0;
-    enum status status = tagger_split(text->data, text->size, &lane->words, &lane->error);
-    const size_t count = lane->words.size / sizeof(struct tagger_word);
-    if (status == STATUS_OK)
-        status = buffer_reserve(&lane->tags, count, &lane->error);
-    if (status == STATUS_OK)
-        status = tagger_tag(work->tagger, &lane->scratch, text->data,
-                            (const void *)lane->words.data, count, lane->tags.data,
-                            &lane->error);
-    return status;
-}
-
-static enum status refuse_words(struct lane *lane, int64_t token, int32_t word, size_t words)
-{
-    return error_set(&lane->error, STATUS_DATA,
-                     "'tokens.word' has word %" PRId32 " at token %" PRId64
-                     ", which does not fit the text after word %zu", word, token, words);
-}
-
-/* Walks over the tokens, the tokenizer's words and the tagged words together. A tokenizer's word
- * belongs to the tagged word in which it begins. CLIP has a token for every word; BERT has none
- * for a word of nothing but marks. */
-static enum status give_priorities(const struct work *work, struct lane *lane,
-                                   const struct buffer *text, int64_t first, int64_t end)
-{
-    const struct tagger_word *tagged = (const void *)lane->words.data;
-    const size_t tagged_count = lane->words.size / sizeof *tagged;
-    const int32_t *words = work->words.data;
-    int32_t *new_words = (int32_t *)(void *)work->new_words.data, number = -1;
-    size_t position = 0, start = 0, size, seen = 0, at = 0, last_at = SIZE_MAX;
-    for (int64_t i = first; i < end; i++) {
-        const int64_t wanted = (int64_t)words[i] + 1, step = wanted - (int64_t)seen;
-        if (wanted < 1 || step < 0 || (work->type == TOKENIZER_CLIP && step > 1))
-            return refuse_words(lane, i - first, words[i], seen);
-        for (; (int64_t)seen < wanted; seen++)
-            if (!tokenizer_next_word(work->type, text->data, text->size, &position, &start,
-                                     &size))
-                return refuse_words(lane, i - first, words[i], seen);
-        while (at + 1 < tagged_count && tagged[at].start + tagged[at].size <= start)
-            at++;
-        number += at != last_at;
-        last_at = at;
-        new_words[i] = number;
-        work->priorities.data[i] =
-            tagged_count > 0 ? tagger_priority(work->tagger, lane->tags.data[at])
-                             : PRIORITY_OTHER;
-    }
-    if (work->type == TOKENIZER_CLIP &&
-        tokenizer_next_word(work->type, text->data, text->size, &position, &start, &size))
-        return error_set(&lane->error, STATUS_DATA,
-                         "'tokens.word' has %zu words, and the text has more", seen);
-    return STATUS_OK;
-}
-
 static enum status tag_caption(const struct work *work, struct lane *lane, size_t sample)
 {
-    const int64_t begin = work->text.offsets[sample];
-    const size_t size = (size_t)(work->text.offsets[sample + 1] - begin);
-    struct buffer *text;
-    enum status status =
-        choose_text(work, lane, (const uint8_t *)work->text.data + begin, size, &text);
-    if (status == STATUS_OK)
-        status = tag_words(work, lane, text);
-    if (status == STATUS_OK)
-        status = give_priorities(work, lane, text, work->tokens.offsets[sample],
-                                 work->tokens.offsets[sample + 1]);
+    const int64_t *texts = work->text.offsets + sample;
+    const int64_t *tokens = work->tokens.offsets + sample;
+    enum status status = caption_tag(
+        &work->source, &lane->tools, (const uint8_t *)work->text.data + texts[0],
+        (size_t)(texts[1] - texts[0]), (const int32_t *)work->words.data + tokens[0],
+        (size_t)(tokens[1] - tokens[0]), (int32_t *)(void *)work->new_words.data + tokens[0],
+        work->priorities.data + tokens[0], &lane->error);
     if (status != STATUS_OK)
         error_prefix(&lane->error, "sample %zu of the record", sample);
     return status;
@@ -249,15 +127,16 @@ static enum status find_tokenizer(const struct stage *stage, struct work *work,
 {
     const char *type = stage_fact(stage, "tokenizer.type");
     const char *clean = stage_fact(stage, "tokenizer.clean");
-    if (type == NULL || !tokenizer_type_from_name(type, &work->type)) {
-        error_set(error, STATUS_DATA, "the stream's tokenizer is '%s', expected clip or wordpiece",
+    if (type == NULL || !tokenizer_type_from_name(type, &work->source.type)) {
+        error_set(error, STATUS_DATA,
+                  "the stream's tokenizer is '%s', expected clip or wordpiece",
                   type == NULL ? "" : type);
         return error_hint(error, "tokens come from `tokenize --vocab FILE`, which writes the "
                                  "metadata tokenizer.type");
     }
-    work->cleaning =
-        work->type == TOKENIZER_CLIP ? TEXT_CLEAN_LOWER : TEXT_CLEAN_WHITESPACE;
-    if (clean != NULL && !text_cleaning_from_name(clean, &work->cleaning))
+    work->source.cleaning =
+        work->source.type == TOKENIZER_CLIP ? TEXT_CLEAN_LOWER : TEXT_CLEAN_WHITESPACE;
+    if (clean != NULL && !text_cleaning_from_name(clean, &work->source.cleaning))
         return error_set(error, STATUS_DATA, "the stream's captions are cleaned by '%s', "
                          "expected lower, whitespace, canonicalize or none", clean);
     return STATUS_OK;
@@ -317,6 +196,7 @@ static void open_work(struct stage *stage, struct work *work)
 {
     struct error error;
     work->tagger = open_tagger(stage);
+    work->source.tagger = work->tagger;
     stage_check(stage, pool_open(&work->pool, (int)options.threads, &error), &error);
     work->lane_count = pool_threads(work->pool);
     const size_t size = (size_t)work->lane_count * sizeof *work->lanes;
@@ -328,16 +208,8 @@ static void open_work(struct stage *stage, struct work *work)
 
 static void close_work(struct work *work)
 {
-    for (int i = 0; i < work->lane_count; i++) {
-        struct lane *lane = &work->lanes[i];
-        text_cleaner_free(&lane->cleaner);
-        text_cleaner_free(&lane->lower_cleaner);
-        tagger_scratch_free(&lane->scratch);
-        buffer_free(&lane->text);
-        buffer_free(&lane->lower_text);
-        buffer_free(&lane->words);
-        buffer_free(&lane->tags);
-    }
+    for (int i = 0; i < work->lane_count; i++)
+        caption_tagger_free(&work->lanes[i].tools);
     free(work->lanes);
     pool_close(work->pool);
     tagger_close(work->tagger);
@@ -352,9 +224,10 @@ static void open_treebank(struct stage *stage, const char *path, struct buffer *
 {
     struct error error;
     const bool is_stdin = strcmp(path, "-") == 0;
-    stage_check(stage, io_read_file(is_stdin ? "/dev/stdin" : path, FILE_BYTES_MAX, file, &error),
-                &error);
-    enum status status = treebank_open(treebank, file->data, file->size, &error);
+    enum status status =
+        io_read_file(is_stdin ? "/dev/stdin" : path, FILE_BYTES_MAX, file, &error);
+    stage_check(stage, status, &error);
+    status = treebank_open(treebank, file->data, file->size, &error);
     if (status != STATUS_OK)
         error_prefix(&error, "%s", is_stdin ? "standard input" : path);
     stage_check(stage, status, &error);

@@ -20,8 +20,7 @@
 #include "stream/describe.h"
 
 static struct {
-    int64_t samples;
-    int64_t values;
+    int64_t samples, values;
     int64_t shown, columns, cell, lines; /* of a sheet */
     const char *out;
     struct conform_options conform;
@@ -78,11 +77,9 @@ static void stat_stream(struct stage *stage)
     stage_open_input(stage);
     while (stage_read(stage, &record)) {
         uint64_t version;
+        const struct metadata *facts = reader_metadata(stage->reader, &version);
         if (first)
-            stage_check(stage,
-                        metadata_copy(&metadata, reader_metadata(stage->reader, &version),
-                                      &error),
-                        &error);
+            stage_check(stage, metadata_copy(&metadata, facts, &error), &error);
         first = false;
         stage_check(stage, tensor_table_add_record(&table, &record, &error), &error);
     }
@@ -100,15 +97,13 @@ static void stat_stream(struct stage *stage)
  * where it is a directory. NULL for a stream, which has END and many blobs. */
 static const char *find_safetensors(const struct stage *stage)
 {
-    static const char ending[] = ".safetensors";
     static char path[4096];
+    struct stat about;
     if (stage->operand_count == 0)
         return NULL;
-    const char *operand = stage->operands[0];
-    size_t length = strlen(operand), suffix = sizeof ending - 1;
-    if (length > suffix && strcmp(operand + length - suffix, ending) == 0)
+    const char *operand = stage->operands[0], *ending = strrchr(operand, '.');
+    if (ending != NULL && strcmp(ending, ".safetensors") == 0)
         return operand;
-    struct stat about;
     if (stat(operand, &about) != 0 || !S_ISDIR(about.st_mode))
         return NULL;
     snprintf(path, sizeof path, "%s/open_clip_model.safetensors", operand);
@@ -310,7 +305,6 @@ static void run_conform(struct stage *stage)
     if (counts.failed > 0) {
         error_set(&error, STATUS_DATA, "%s fails %d of %d checks", stage->operands[0],
                   counts.failed, counts.passed + counts.failed);
-        fflush(stdout);
         stage_fail(stage, &error);
     }
 }

@@ -29,7 +29,7 @@
 #include "model/schedule.h"
 #include "model/vocabulary.h"
 
-static const char *const device_names[] = {"cpu", "ref", NULL};
+static const char *const device_names[] = {"cpu", "ref", "cuda", "auto", NULL};
 static const char *const precision_names[] = {"fp32", NULL};
 static const char *const position_names[] = {"model", "learnable", "sin_cos_2d", NULL};
 static const char *const scheduler_names[] = {"cosine", "const", "const-cooldown", NULL};

@@ -25,6 +25,7 @@ struct color {
     uint8_t red, green, blue;
 };
 static const struct color black = {24, 24, 24}, gray = {150, 150, 150}, blue = {24, 92, 176};
+static const struct color strike = {96, 96, 96}; /* thin, so darker than what it strikes */
 
 /* UTF-8 that Pango takes, and the mark of each of its bytes. */
 struct text {
@@ -141,7 +142,8 @@ enum status sheet_set_heading(struct sheet *sheet, const char *title, const char
     enum status status =
         text_set(&section->title, (const uint8_t *)title, strlen(title), NULL, error);
     if (status == STATUS_OK)
-        status = text_set(&section->detail, (const uint8_t *)detail, strlen(detail), NULL, error);
+        status =
+            text_set(&section->detail, (const uint8_t *)detail, strlen(detail), NULL, error);
     return status;
 }
 
@@ -207,6 +209,10 @@ static PangoAttrList *mark_attributes(const struct text *text)
         if (marks[start] == SHEET_DROPPED) {
             add_attribute(list, foreground(gray), start, end);
             add_attribute(list, pango_attr_strikethrough_new(TRUE), start, end);
+            add_attribute(list,
+                          pango_attr_strikethrough_color_new(
+                              strike.red * 257, strike.green * 257, strike.blue * 257),
+                          start, end);
         } else if (marks[start] == SHEET_ORDER) {
             add_attribute(list, foreground(blue), start, end);
         }

@@ -56,13 +56,14 @@ enum status sheet_add_section(struct sheet *sheet, struct error *error);
 enum status sheet_set_heading(struct sheet *sheet, const char *title, const char *detail,
                               struct error *error);
 
-/* Adds a cell to the last section. STATUS_BUG where there is none or the picture is too large. */
+/* Adds a cell to the last section. STATUS_BUG where there is none or the picture is too large.
+ */
 enum status sheet_add_cell(struct sheet *sheet, const struct sheet_cell *cell,
                            struct error *error);
 
-/* Draws the page: *rgb becomes u8 [height,width,3]. STATUS_USAGE where a side of it would exceed
- * SHEET_SIDE_MAX. A section's first cell lies SHEET_MARGIN from the left, the next ones `cell` +
- * SHEET_GAP apart; rows are as high as their highest caption. */
+/* Draws the page: *rgb becomes u8 [height,width,3]. STATUS_USAGE where a side of it would
+ * exceed SHEET_SIDE_MAX. A section's first cell lies SHEET_MARGIN from the left, the next ones
+ * `cell` + SHEET_GAP apart; rows are as high as their highest caption. */
 enum status sheet_draw(struct sheet *sheet, struct buffer *rgb, size_t *width, size_t *height,
                        struct error *error);
 

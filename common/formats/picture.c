@@ -93,8 +93,8 @@ enum status picture_fit(struct picture *picture, struct resampler *resampler,
     return STATUS_OK;
 }
 
-/* Where patch i of `count` begins along `length` pixels: the first one that enlarge() takes from
- * it. */
+/* Where patch i of `count` begins along `length` pixels: the first one that enlarge() takes
+ * from it. */
 static size_t first_pixel(size_t i, size_t length, size_t count)
 {
     return (i * length + count - 1) / count;

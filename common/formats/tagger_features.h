@@ -49,8 +49,8 @@ int tagger_sentence_case(const struct tagger_facts *words, size_t count);
  * a run of one of them) that a word with a letter or a digit follows. */
 size_t tagger_sentence_size(const uint8_t *text, const struct tagger_word *words, size_t count);
 
-/* The keys of the features of words[at] in a sentence; none is 0. `before` and `before2` are the
- * tags of the two words before, or TAGGER_BOUNDARY. */
+/* The keys of the features of words[at] in a sentence; none is 0. `before` and `before2` are
+ * the tags of the two words before, or TAGGER_BOUNDARY. */
 void tagger_features(const struct tagger_facts *words, size_t count, size_t at,
                      int sentence_case, int before, int before2,
                      uint32_t keys[TAGGER_FEATURES]);

@@ -548,8 +548,9 @@ static void close_learner(struct learner *learner)
     tagger_close(learner->dictionary);
 }
 
-enum status tagger_learn(const struct treebank *treebank, const struct tagger_learning *learning,
-                         struct buffer *model, struct error *error)
+enum status tagger_learn(const struct treebank *treebank,
+                         const struct tagger_learning *learning, struct buffer *model,
+                         struct error *error)
 {
     struct learner learner = {.treebank = treebank};
     struct columns columns = {{0}, {0}, {0}};

@@ -28,7 +28,8 @@ struct tagger_learning {
 };
 
 /* Appends a model file. The same treebank and numbers give the same bytes. */
-enum status tagger_learn(const struct treebank *treebank, const struct tagger_learning *learning,
-                         struct buffer *model, struct error *error);
+enum status tagger_learn(const struct treebank *treebank,
+                         const struct tagger_learning *learning, struct buffer *model,
+                         struct error *error);
 
 #endif

@@ -49,7 +49,8 @@ static enum status check_size(const struct layout *layout, size_t size, struct e
         return error_set(error, STATUS_DATA, "tagger model has %zu tags, expected 1 to %d",
                          layout->tag_count, TAGGER_TAGS_MAX);
     if (layout->weight_count > TAGGER_WEIGHTS_MAX)
-        return error_set(error, STATUS_DATA, "tagger model has %zu weights, expected at most %d",
+        return error_set(error, STATUS_DATA,
+                         "tagger model has %zu weights, expected at most %d",
                          layout->weight_count, TAGGER_WEIGHTS_MAX);
     return STATUS_OK;
 }
@@ -182,7 +183,8 @@ static enum status read_rows(struct tagger *tagger, const struct layout *layout,
 {
     uint32_t previous = 0;
     size_t first = 0;
-    tagger->rows = open_table(layout->row_count, sizeof *tagger->rows, &tagger->row_mask, error);
+    tagger->rows =
+        open_table(layout->row_count, sizeof *tagger->rows, &tagger->row_mask, error);
     if (tagger->rows == NULL)
         return STATUS_SYSTEM;
     for (size_t i = 0; i < layout->row_count; i++) {
@@ -307,8 +309,9 @@ enum status tagger_model_write(const struct tagger_parts *parts, struct buffer *
         if (status != STATUS_OK)
             return status;
     }
-    const uint32_t crc = crc32c(0, out->data + start + COUNTS_AT, out->size - start - COUNTS_AT);
+    uint8_t *file = out->data + start;
+    const uint32_t crc = crc32c(0, file + COUNTS_AT, out->size - start - COUNTS_AT);
     for (int i = 0; i < 4; i++)
-        out->data[start + CRC_AT + (size_t)i] = (uint8_t)(crc >> 8 * i);
+        file[CRC_AT + i] = (uint8_t)(crc >> 8 * i);
     return STATUS_OK;
 }

@@ -121,10 +121,11 @@ enum status tagger_test(const struct tagger *tagger, const struct treebank *tree
     struct buffer tags = {0};
     const struct tagger_word *words = (const void *)treebank->words.data;
     const size_t *ends = (const void *)treebank->sentences.data;
+    const size_t count = treebank->sentences.size / sizeof *ends;
     size_t first = 0;
     *score = (struct tagger_score){0};
     enum status status = buffer_reserve(&tags, treebank->tags.size, error);
-    for (size_t i = 0; i < treebank->sentences.size / sizeof *ends && status == STATUS_OK; i++) {
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
         status = tagger_tag(tagger, &scratch, treebank->text, words + first, ends[i] - first,
                             tags.data, error);
         if (status == STATUS_OK)

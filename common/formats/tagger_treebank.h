@@ -13,7 +13,7 @@
 
 /* A zeroed struct is empty. */
 struct treebank {
-    const uint8_t *text; /* the file; words are spans of it */
+    const uint8_t *text;     /* the file; words are spans of it */
     struct buffer words;     /* struct tagger_word */
     struct buffer tags;      /* uint8_t */
     struct buffer sentences; /* size_t: where each ends, in words */
@@ -21,8 +21,8 @@ struct treebank {
     size_t tag_count;
 };
 
-/* `text` must outlive the treebank. STATUS_DATA, with the line, where it is none: a line without
- * a tab, no word, a tag that is not 1 to 7 printable ASCII characters, more than
+/* `text` must outlive the treebank. STATUS_DATA, with the line, where it is none: a line
+ * without a tab, no word, a tag that is not 1 to 7 printable ASCII characters, more than
  * TAGGER_TAGS_MAX tags. */
 enum status treebank_open(struct treebank *treebank, const uint8_t *text, size_t size,
                           struct error *error);

@@ -16,7 +16,8 @@
 #include "formats/tagger.h"
 
 /* Appends to *words a struct tagger_word for each word of the text, in order. Every byte but
- * blanks is in exactly one. Any bytes will do; time is linear. Fails only for want of memory. */
+ * blanks is in exactly one. Any bytes will do; time is linear. Fails only for want of
+ * memory. */
 enum status tagger_split(const uint8_t *text, size_t size, struct buffer *words,
                          struct error *error);
 

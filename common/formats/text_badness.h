@@ -2,7 +2,8 @@
  *
  * The heuristic is that of ftfy 6.3 (Robyn Speer, ftfy.badness): some 400 characters come up
  * when UTF-8 is read as a single-byte encoding, and pairs and triples of their classes that no
- * language writes give such a text away. No function allocates; all are safe from any thread. */
+ * language writes give such a text away. No function allocates or fails; all are safe from any
+ * thread. */
 #ifndef FORMATS_TEXT_BADNESS_H
 #define FORMATS_TEXT_BADNESS_H
 

@@ -146,10 +146,12 @@ static enum status encode(const struct buffer *text, bool lower, struct buffer *
         return status;
     uint8_t *end = out->data;
     for (size_t i = 0; i < count; i++) {
-        if (codes[i] < 0x80)
-            *end++ = lower ? lower_ascii((uint8_t)codes[i]) : (uint8_t)codes[i];
+        if (!lower)
+            end += utf8_write(codes[i], end);
+        else if (codes[i] < 0x80)
+            *end++ = lower_ascii((uint8_t)codes[i]);
         else
-            end += lower ? unicode_write_lower(codes, count, i, end) : utf8_write(codes[i], end);
+            end += unicode_write_lower(codes, count, i, end);
     }
     out->size = (size_t)(end - out->data);
     return STATUS_OK;

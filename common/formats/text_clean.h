@@ -29,7 +29,7 @@
 enum text_cleaning {
     TEXT_CLEAN_LOWER,        /* "lower": 1 to 4, CLIP's */
     TEXT_CLEAN_WHITESPACE,   /* "whitespace": 1 to 3, what open_clip gives to BERT's */
-    TEXT_CLEAN_CANONICALIZE, /* "canonicalize": 1 to 4, and no ASCII punctuation; '_' is a space */
+    TEXT_CLEAN_CANONICALIZE, /* "canonicalize": "lower" without ASCII punctuation, _ a space */
     TEXT_CLEAN_NONE          /* "none": the text as it is, made well-formed UTF-8 */
 };
 

@@ -8,6 +8,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/number.h"
 
 static inline int32_t *codes_of(const struct buffer *buffer)
 {
@@ -24,7 +25,7 @@ static inline enum status codes_reserve(struct buffer *buffer, size_t count,
                                         struct error *error)
 {
     size_t bytes;
-    if (__builtin_mul_overflow(count, sizeof(int32_t), &bytes))
+    if (!size_multiply(count, sizeof(int32_t), &bytes))
         return error_memory(error, SIZE_MAX, "a caption");
     return buffer_reserve(buffer, bytes, error);
 }

@@ -19,7 +19,7 @@
 enum {
     /* Code points that are looked at for one of a line before the repetition stops, whatever is
      * still to mend, so that time stays linear in the size; and as many for any line. */
-    TEXT_FIX_EFFORT = 128,
+    TEXT_FIX_EFFORT = 32,
     TEXT_FIX_EFFORT_LEAST = 100000,
 };
 
@@ -37,7 +37,7 @@ struct text_fixer {
 enum status text_fix(struct text_fixer *fixer, const int32_t *text, size_t count,
                      struct buffer *out, struct error *error);
 
-/* Replaces the character references that html_unescape of Python does, in one pass. */
+/* Replaces character references as Python's html.unescape does, in one pass, in place. */
 void text_unescape_html(struct buffer *codes);
 
 void text_fixer_free(struct text_fixer *fixer);

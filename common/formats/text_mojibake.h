@@ -18,15 +18,15 @@ enum { MOJIBAKE_DEPTH_MAX = 8 };
 
 /* Working memory of one thread; a zeroed struct is ready. */
 struct mojibake_fixer {
-    int64_t effort;       /* code points that may still be looked at, by all calls together */
+    int64_t effort; /* code points that may still be looked at, by all calls together */
     struct buffer bytes;
     struct buffer mended;
-    struct buffer fixed[MOJIBAKE_DEPTH_MAX];    /* int32_t, as the next */
+    struct buffer fixed[MOJIBAKE_DEPTH_MAX]; /* int32_t, as the next */
     struct buffer stretch[MOJIBAKE_DEPTH_MAX];
 };
 
-/* Mends `codes`, a buffer of int32_t code points, in place. Stops where it is when the effort is
- * spent: hostile text could make it quadratic. Fails only for want of memory. */
+/* Mends `codes`, a buffer of int32_t code points, in place. Stops where it is when the effort
+ * is spent: hostile text could make it quadratic. Fails only for want of memory. */
 enum status mojibake_fix(struct mojibake_fixer *fixer, struct buffer *codes,
                          struct error *error);
 

@@ -30,10 +30,11 @@ struct conform_counts {
 };
 
 /* Runs command[] (ended by NULL) on input[0..size), a small whole stream that it accepts; NULL
- * for a source or only_options. Writes a line to `out` for each check: "ok", "not ok" with what was
- * found, or "left out". Not STATUS_OK only where checking itself failed: the program cannot be
- * executed (STATUS_NO_INPUT), the input is no whole stream (STATUS_DATA, STATUS_TRUNCATED), the
- * system refuses (STATUS_SYSTEM). One thread at a time; sets signal handlers while it runs. */
+ * for a source or only_options. Writes a line to `out` for each check: "ok", "not ok" with what
+ * was found, or "left out". Not STATUS_OK only where checking itself failed: the program cannot
+ * be executed (STATUS_NO_INPUT), the input is no whole stream (STATUS_DATA, STATUS_TRUNCATED),
+ * the system refuses (STATUS_SYSTEM). One thread at a time; sets signal handlers while it runs.
+ */
 enum status conform_run(const struct conform_options *options, char *const *command,
                         const uint8_t *input, size_t size, FILE *out,
                         struct conform_counts *counts, struct error *error);

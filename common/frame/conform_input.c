@@ -18,7 +18,8 @@ static const char *const mark = "conform.mark";
 static enum status open_memory(struct stream_bytes bytes, int *fd, struct error *error)
 {
     *fd = memfd_create("stream", MFD_CLOEXEC);
-    if (*fd < 0 || io_write_all(*fd, bytes.data, bytes.size) != 0 || lseek(*fd, 0, SEEK_SET) != 0)
+    if (*fd < 0 || io_write_all(*fd, bytes.data, bytes.size) != 0 ||
+        lseek(*fd, 0, SEEK_SET) != 0)
         return error_set_errno(error, STATUS_SYSTEM, "cannot hold a stream of %zu bytes",
                                bytes.size);
     return STATUS_OK;
@@ -140,8 +141,8 @@ enum status conform_input_change(struct stream_bytes in, enum stream_change chan
         return status == STATUS_OK ? buffer_append(out, in.data, in.size, error) : status;
     }
     int from = -1, to = memfd_create("changed", MFD_CLOEXEC);
-    enum status status = to >= 0 ? STATUS_OK
-                                 : error_set_errno(error, STATUS_SYSTEM, "cannot hold a stream");
+    enum status status =
+        to >= 0 ? STATUS_OK : error_set_errno(error, STATUS_SYSTEM, "cannot hold a stream");
     if (status == STATUS_OK)
         status = open_memory(in, &from, error);
     if (status == STATUS_OK)
@@ -211,8 +212,8 @@ size_t conform_input_record_start(struct stream_bytes in, size_t i)
     for (; i > 0 && at + HEADER_LENGTH_SIZE <= in.size; i--) {
         const uint64_t length = header_load_length(in.data + at);
         at += HEADER_LENGTH_SIZE;
-        if (length > in.size - at ||
-            header_parse(&header, (const char *)in.data + at, (size_t)length, &error) != STATUS_OK)
+        if (length > in.size - at || header_parse(&header, (const char *)in.data + at,
+                                                  (size_t)length, &error) != STATUS_OK)
             break;
         at += (size_t)length + header.data_size;
     }

@@ -37,7 +37,8 @@ enum stream_change {
 #define STREAM_ABORT_REASON "the disk caught fire"
 
 /* A small stream with every tensor that a reduction may want: images of 32 x 32 pixels,
- * captions, tokens of a vocabulary of 514 and their priorities. Replaces the contents of *out. */
+ * captions, tokens of a vocabulary of 514 and their priorities. Replaces the contents of *out.
+ */
 enum status conform_input_sample(struct buffer *out, struct error *error);
 
 /* Replaces the contents of *out by the changed stream. STATUS_DATA or STATUS_TRUNCATED where

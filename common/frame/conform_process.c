@@ -29,7 +29,8 @@ struct descriptors {
     int out;   /* captured stdout, a memfd */
     int err;
     int target; /* what the program gets as stdout: `out` or another descriptor; -1: nothing */
-    int failure[2]; /* a pipe that carries errno where exec fails, and closes where it succeeds */
+    int failure[2]; /* a pipe that carries errno where exec fails, and closes where it succeeds
+                     */
 };
 
 /* ---- signals to us ---- */
@@ -66,11 +67,12 @@ static void unwatch_signals(const struct sigaction old[WATCHED])
 
 /* ---- the program's side ---- */
 
-static _Noreturn void run_child(const struct process_setup *setup, const struct descriptors *fds)
+static _Noreturn void run_child(const struct process_setup *setup,
+                                const struct descriptors *fds)
 {
     const char *arguments[PROCESS_ARGUMENTS_MAX + 4];
     int count = 0;
-    while (setup->command[count] != NULL && count < PROCESS_ARGUMENTS_MAX) {
+    while (count < PROCESS_ARGUMENTS_MAX && setup->command[count] != NULL) {
         arguments[count] = setup->command[count];
         count++;
     }
@@ -256,7 +258,8 @@ static void watch(struct run *run, struct process_result *result)
         if (ended.si_pid == run->child)
             break;
         if (!result->timed_out &&
-            ((double)(now - run->start_ns) * 1e-9 > run->setup->limit_seconds || too_much(run))) {
+            ((double)(now - run->start_ns) * 1e-9 > run->setup->limit_seconds ||
+             too_much(run))) {
             result->timed_out = true;
             kill(-run->child, SIGKILL);
         }

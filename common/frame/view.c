@@ -70,7 +70,8 @@ static enum status open_sheet(struct view *view, struct error *error)
         .lines = view->options.lines,
     };
     if (layout.columns == 0)
-        layout.columns = (PAGE_WIDTH - 2 * SHEET_MARGIN + SHEET_GAP) / (layout.cell + SHEET_GAP);
+        layout.columns =
+            (PAGE_WIDTH - 2 * SHEET_MARGIN + SHEET_GAP) / (layout.cell + SHEET_GAP);
     if (layout.columns == 0)
         layout.columns = 1;
     view->image.cell = layout.cell;

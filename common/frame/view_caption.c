@@ -99,8 +99,9 @@ static enum status encode_text(struct view_caption *view, size_t i, struct error
                                   view->cleaned.size, &view->ids, &view->word, error);
     size_t at = 0, start, length, end = 0;
     const enum tokenizer_type type = tokenizer_type(view->tokenizer);
-    while (status == STATUS_OK && tokenizer_next_word(type, view->cleaned.data,
-                                                      view->cleaned.size, &at, &start, &length)) {
+    while (status == STATUS_OK &&
+           tokenizer_next_word(type, view->cleaned.data, view->cleaned.size, &at, &start,
+                               &length)) {
         const bool gap = start > end;
         status = buffer_append(&view->gap, &gap, sizeof gap, error);
         end = start + length;

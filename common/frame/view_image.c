@@ -43,9 +43,10 @@ static enum status check_patch_fact(const struct metadata *facts, size_t patch,
     enum status status = number_fact(facts, "image.patch", &stated, &there, error);
     if (status != STATUS_OK || !there || stated == patch)
         return status;
-    return error_set(error, STATUS_DATA,
-                     "fact image.patch is %zu, tensor 'patches' has patches of %zu x %zu pixels",
-                     stated, patch, patch);
+    return error_set(
+        error, STATUS_DATA,
+        "fact image.patch is %zu, tensor 'patches' has patches of %zu x %zu pixels", stated,
+        patch, patch);
 }
 
 /* "ROWSxCOLUMNS". */

@@ -22,8 +22,9 @@ static const char *const captions[] = {
     "\xe2\x80\x9cquoted\xe2\x80\x9d it's we'll <start_of_text> 2023",
     "\xe4\xb8\xad\xe6\x96\x87 \xd0\xba\xd0\xbe\xd1\x82 \xf0\x9f\x90\xb1 e\xcc\x81 \xc4\xb0",
     "\x1b[31mred\x1b[0m\r\ntwo\xc2\x85lines \xef\xbc\xa1\xef\xbc\xa2",
-    "sch\u00c3\u00b6n \u00c3\u0192\u00c2\u00b6 \u00e2\u20ac\u0153q\u00e2\u20ac\ufffd voil\u00c3 la",
-    "\u4e2d \u00c3\u00b6 \u221a\u00b1 \u00ed\u00a0\u00bd\u00ed\u00b8\u00bf \u0420\u00b5\u0421\u201a",
+    "sch\u00c3\u00b6n \u00c3\u0192\u00c2\u00b6 \u00e2\u20ac\u0153q\u00e2\u20ac\ufffd",
+    "voil\u00c3 la \u4e2d \u00c3\u00b6 \u221a\u00b1",
+    "\u00ed\u00a0\u00bd\u00ed\u00b8\u00bf \u0420\u00b5\u0421\u201a",
     "&checkmark;&FFILIG;&#59;&ampamp; \u251c\u00e2 \u00d0\u00b0\u00d0\u00b1",
 };
 

@@ -16,7 +16,8 @@ ENCODINGS = [
     "sloppy-windows-1253", "sloppy-windows-1254", "sloppy-windows-1257", "iso-8859-2",
     "macroman", "cp437",
 ]
-CLASSES = [  # the bits of enum mojibake_class, in order
+# The bits of enum mojibake_class, in order.
+CLASSES = [
     "c1", "bad", "common", "law", "currency", "start_punctuation", "end_punctuation", "numeric",
     "kaomoji", "upper_accented", "lower_accented", "upper_common", "lower_common", "box",
     "utf8_first_of_2", "utf8_first_of_3", "utf8_first_of_4", "utf8_continuation",
@@ -28,7 +29,8 @@ NAMED = "ŒœÂÃÎÐ×ØÙà√≈‚вВГРСβΒΓΞΟā"
 
 def print_entities():
     print("/* The character references of HTML by name, sorted; made by make_text_tables.py.\n"
-          " * A row: the name, one code point or two, whether it is known without a semicolon. */")
+          " * A row: the name, one code point or two, whether it is known without a semicolon."
+          " */")
     rows = []
     for name in sorted(name[:-1] for name in html5 if name.endswith(";")):
         codes = [ord(character) for character in html5[name + ";"]] + [0]

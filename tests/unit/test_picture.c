@@ -50,7 +50,8 @@ static void test_masks(void)
             {cases[c].rows, cases[c].columns, P}, pixels, cases[c].position, cases[c].count};
         const size_t width = cases[c].columns * P, height = cases[c].rows * P;
         const size_t longer = width > height ? width : height;
-        CHECK(picture_place_patches(&patches, &whole, &has, &error) == STATUS_OK, "case %zu", c);
+        CHECK(picture_place_patches(&patches, &whole, &has, &error) == STATUS_OK, "case %zu",
+              c);
         for (size_t scale = 1; scale <= 3; scale++) {
             CHECK(picture_fit(&picture, resampler, whole.data, width, height, longer * scale,
                               &error) == STATUS_OK && picture.width == width * scale &&
@@ -112,9 +113,10 @@ static void test_bad_places(void)
     struct error error;
     static const int32_t outside[] = {6, -1, INT32_MAX, INT32_MIN};
     for (size_t i = 0; i < sizeof outside / sizeof outside[0]; i++)
-        CHECK(picture_place_patches(&(struct picture_patches){{2, 3, P}, pixels, &outside[i], 1},
-                                    &whole, &has, &error) == STATUS_DATA,
-              "position %d", outside[i]);
+        CHECK(
+            picture_place_patches(&(struct picture_patches){{2, 3, P}, pixels, &outside[i], 1},
+                                  &whole, &has, &error) == STATUS_DATA,
+            "position %d", outside[i]);
     static const struct patch_grid grids[] = {
         {0, 3, P}, {3, 0, P}, {3, 3, 0}, {2000, 1, P}, {1, SIZE_MAX / 2, P}, {1, 1, SIZE_MAX}};
     for (size_t i = 0; i < sizeof grids / sizeof grids[0]; i++)
@@ -172,11 +174,20 @@ static void test_grids(void)
         {"no facts", PATCH_BYTES, 4, 4, 5, {NULL, NULL, NULL}, STATUS_OK, 3, 3},
         {"no facts, position 0", PATCH_BYTES, 1, 1, 0, {NULL, NULL, NULL}, STATUS_OK, 1, 1},
         {"no facts, a full square", PATCH_BYTES, 1, 1, 8, {NULL, NULL, NULL}, STATUS_OK, 3, 3},
+        {"no facts, one more", PATCH_BYTES, 1, 1, 9, {NULL, NULL, NULL}, STATUS_OK, 4, 4},
         {"image.size", PATCH_BYTES, 4, 4, 5, {NULL, NULL, "32"}, STATUS_OK, 4, 4},
         {"outside of image.grid", PATCH_BYTES, 4, 4, 6, {"2x3", NULL, NULL}, STATUS_DATA, 0, 0},
         {"outside of image.size", PATCH_BYTES, 4, 4, 16, {NULL, NULL, "32"}, STATUS_DATA, 0, 0},
         {"a negative position", PATCH_BYTES, 4, 4, -2, {NULL, NULL, NULL}, STATUS_DATA, 0, 0},
-        {"a huge position", PATCH_BYTES, 4, 4, INT32_MAX, {NULL, NULL, NULL}, STATUS_DATA, 0, 0},
+        {"a huge position",
+         PATCH_BYTES,
+         4,
+         4,
+         INT32_MAX,
+         {NULL, NULL, NULL},
+         STATUS_DATA,
+         0,
+         0},
         {"no square", PATCH_BYTES + 1, 4, 4, 0, {NULL, NULL, NULL}, STATUS_DATA, 0, 0},
         {"no bytes", 0, 4, 4, 0, {NULL, NULL, NULL}, STATUS_DATA, 0, 0},
         {"too few positions", PATCH_BYTES, 4, 3, 0, {NULL, NULL, NULL}, STATUS_DATA, 0, 0},
@@ -195,7 +206,8 @@ static void test_grids(void)
         const size_t positions[] = {1, cases[i].positions};
         const enum status status =
             begin(&view, patches, positions, cases[i].largest, cases[i].facts, &error);
-        CHECK(status == cases[i].status, "%s: status %d: %s", cases[i].what, status, error.text);
+        CHECK(status == cases[i].status, "%s: status %d: %s", cases[i].what, status,
+              error.text);
         CHECK(status != STATUS_OK || (view.grid.rows == cases[i].rows &&
                                       view.grid.columns == cases[i].columns),
               "%s: %zu x %zu", cases[i].what, view.grid.rows, view.grid.columns);
@@ -209,7 +221,8 @@ static void test_scale(void)
     static uint8_t pixels[300 * 300 * 3];
     static const struct {
         size_t side, cell, drawn;
-    } cases[] = {{32, 160, 160}, {112, 224, 224}, {224, 224, 224}, {300, 256, 256}, {1, 160, 160}};
+    } cases[] = {
+        {32, 160, 160}, {112, 224, 224}, {224, 224, 224}, {300, 256, 256}, {1, 160, 160}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct view_image view = {.cell = 0};
         struct metadata facts = {0};
@@ -218,12 +231,14 @@ static void test_scale(void)
             const size_t side = cases[i].side / (half + 1);
             struct record record = {.count = 0};
             struct tensor tensor;
-            tensor_init(&tensor, "image", DTYPE_U8, 4, (const size_t[]){1, side, side, 3}, pixels);
+            tensor_init(&tensor, "image", DTYPE_U8, 4, (const size_t[]){1, side, side, 3},
+                        pixels);
             record_put(&record, &tensor, &error);
             CHECK(view_image_begin(&view, &record, &facts, &error) == STATUS_OK &&
                       view_image_draw(&view, 0, &error) == STATUS_OK,
                   "side %zu", side);
-            CHECK(view.cell == cases[i].cell && view.picture.width == cases[i].drawn / (half + 1),
+            CHECK(view.cell == cases[i].cell &&
+                      view.picture.width == cases[i].drawn / (half + 1),
                   "side %zu: %zu pixels in a cell of %zu", side, view.picture.width, view.cell);
         }
         view_image_free(&view);

@@ -105,6 +105,7 @@ static void test_entity_names(void)
         {"&FFILIG;&FFLIG;&FLLIG;&NAPOS;&YUML;", "ffifffl'n\u00ff"},
         {"&GTCC; &gtcc;", ">cc; \u2aa7"}, /* a known name begins it */
         {"&#59;&#x3b", ";;"},
+        {"&amp&#59;lt;", "&;lt;"}, /* ftfy leaves the number of a semicolon */
         {"&notin;&notinx;&notin", "\u2209\u00acinx;\u00acin"},
         {"&ampamp;amp;", "&amp;"},
         {"&z;&zz;&;&&gt", "&z;&zz;&;&>"},
@@ -122,10 +123,12 @@ static void test_modes(void)
         {TEXT_CLEAN_WHITESPACE, "whitespace", "A_B,  C\u00c9&amp;!", "A_B, C\u00c9&!"},
         {TEXT_CLEAN_WHITESPACE, "whitespace", " A photo of A Dog,\tin Paris\n",
          "A photo of A Dog, in Paris"},
-        {TEXT_CLEAN_CANONICALIZE, "canonicalize", "A_B,  C\u00c9&amp;\u2014 !", "a b c\u00e9\u2014"},
+        {TEXT_CLEAN_CANONICALIZE, "canonicalize", "A_B,  C\u00c9&amp;\u2014 !",
+         "a b c\u00e9\u2014"},
         {TEXT_CLEAN_CANONICALIZE, "canonicalize", "A_B, \"c\" (D-e) __ !", "a b c de"},
         {TEXT_CLEAN_CANONICALIZE, "canonicalize", "!#$%'()*+,-./:;<=>?@[\\]^`{|}~\"_", ""},
-        {TEXT_CLEAN_NONE, "none", " A_B,  C\u00c9&amp;\u201c\xff\n", " A_B,  C\u00c9&amp;\u201c\ufffd\n"},
+        {TEXT_CLEAN_NONE, "none", " A_B,  C\u00c9&amp;\u201c\xff\n",
+         " A_B,  C\u00c9&amp;\u201c\ufffd\n"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         cleaner.mode = cases[i].mode;
@@ -141,8 +144,8 @@ static void test_modes(void)
     cleaner.mode = TEXT_CLEAN_LOWER;
 }
 
-/* Printable ASCII goes through words of several bytes: against a byte at a time, at every length
- * and with every character at every place. */
+/* Printable ASCII goes through words of several bytes: against a byte at a time, at every
+ * length and with every character at every place. */
 static void test_blocks(void)
 {
     struct rng rng;
@@ -183,6 +186,7 @@ static void test_characters(void)
         {"\ufeffa\ufffcb\u206ac\ufff9", "abc"},
         {"cafe\u0301 A\u030a \u212b \u1e9b\u0323", "caf\u00e9 \u00e5 \u00e5 \u1e9b\u0323"},
         {"a\u0301\u0323 q\u0307\u0323", "\u1ea1\u0301 q\u0323\u0307"},
+        {"\u1112\u1161\u11ab", "\ud55c"},
         {"\u1112\u1161\u11ab \u0958 \u037e", "\ud55c \u0915\u093c ;"},
         {"10\u00b3 \u2460 \u00bd", "10\u00b3 \u2460 \u00bd"}, /* NFC, not NFKC */
     };
@@ -246,13 +250,12 @@ static void test_hostile(void)
 {
     static const char *const units[] = {"amp;", "&amp;", "\u0301\u0316", "\x1b[1;", "\u03a3'",
                                         "&#1", "\xff", "<\n", "&#x26;", "\u03a3\u0301",
-                                        "\n&amp;amp;amp;amp;amp;amp;amp;amp;amp;amp;amp;amp;amp;"
-                                        "amp;amp;amp;amp;amp;amp;amp;amp;amp;amp;amp;amp;amp;"};
+                                        "\n&amp;amp;amp;amp;amp;amp;amp;amp;amp;"};
     const clock_t start = clock();
     for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
         struct buffer text = {0};
         struct error error;
-        enum status status = buffer_append(&text, "&a", 2, &error);
+        enum status status = buffer_append(&text, "&", 1, &error);
         while (status == STATUS_OK && text.size < 1000000)
             status = buffer_append(&text, units[i], strlen(units[i]), &error);
         if (status == STATUS_OK)

@@ -1,5 +1,5 @@
-/* Text that was decoded in the wrong encoding: the heuristic, each step of the repair, and a file
- * of captions as open_clip's own cleaning leaves them (tests/reference/text_clean_golden.tsv). */
+/* Text that was decoded in the wrong encoding: the heuristic, each step of the repair, and
+ * captions as open_clip's own cleaning leaves them (tests/reference/text_clean_golden.tsv). */
 #include <stdlib.h>
 #include <time.h>
 
@@ -52,11 +52,12 @@ static void test_badness(void)
     static const char *const fine[] = {
         "", "a", "plain text", "\u00e9", "\u00c2", "caf\u00e9 \u00c9t\u00e9 \u00e0 \u0152uvre",
         "\u00c0 la", "20 \u00b0C \u00b1 5 \u20ac", "\u201cquoted\u201d \u2014 it\u2019s",
-        "\u041f\u0440\u0438\u0432\u0435\u0442", "\u00ab mot \u00bb", "\u4e2d\u6587 \u00e9\u4e2d",
+        "\u041f\u0440\u0438\u0432\u0435\u0442", "\u00ab mot \u00bb", "\u4e2d\u6587 \u00e9",
         "\u0645\u0631\u062d\u0628\u0627", "A \u00c2 B", "\u250c\u2500\u2510",
     };
     static const char *const bad[] = {
-        "\xc2\x85", "a\xc2\x80", "sch\u00c3\u00b6n", "\u00e2\u20ac\u2122", "\u00c2 ", "a\u00c3 b",
+        "\xc2\x85", "a\xc2\x80", "sch\u00c3\u00b6n", "\u00e2\u20ac\u2122", "\u00c2 ",
+        "a\u00c3 b",
         "a \u00c2 b", "\u0153 ", "\u00c4\u00b0", "\u00d7\u00b2", "\u00d8\u00b5\u00d9\u2026",
         "\u00e0\u00b8", "\u221a\u00b1", "\u201a\u00c4\u00ee", "\u201a\u00e2\u00e0",
         "\u0432\u0402", "\u0412\u00b0\u0413", "\u03b2\u20ac\u2122", "\u0392\u00b0\u0393",
@@ -94,11 +95,13 @@ static void test_steps(void)
         {"\u0420\u00b5\u0421\u201a", "\u0435\u0442"},         /* Windows-1251 */
         {"\u0102\u00b6 \u0102\u017a", "\u00f6 \u00df"},         /* Windows-1250 */
         {"\u221a\u00b1o", "\u00f1o"},                           /* Mac Roman */
+        {"\u221a\u00b1 \u2013 b", "\u221a\u00b1 \u2013 b"},   /* but not behind a dash */
         {"\u251c\u00e2", "\u00c3"},                             /* code page 437 */
         {"voil\u00c3 le travail", "voil\u00e0 le travail"},     /* A0 became a space */
         {"\u00c3 quele homem", "\u00e0quele homem"},
-        {"\u00e2\u20ac\u0153 like this \u00e2\u20ac\ufffd", "\u201c like this \ufffd"}, /* lost */
+        {"\u00e2\u20ac\u0153 so \u00e2\u20ac\ufffd", "\u201c so \ufffd"}, /* lost bytes */
         {"\u00c3? \u00c3\u00b6", "\ufffd \u00f6"},
+        {"\u00ed\u00a0?\u00ed\u00b0? \u00c3\u00b6", "\ufffd \u00f6"},
         {"\u00ed\u00a0\u00bd\u00ed\u00b8\xc2\x80", "\U0001f600"}, /* surrogates in UTF-8 */
         {"\u00c3\u00b6 \u4e2d", "\u00f6 \u4e2d"},               /* a stretch of the text */
         {"\u4e2d\xc2\x85", "\u4e2d\u2026"},                       /* a control of Latin-1 */

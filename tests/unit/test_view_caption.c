@@ -63,7 +63,8 @@ static void test_content(void)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const struct token_list content =
             kept_tokens_content(cases[i].tokens, cases[i].length, START, END, PAD);
-        CHECK(content.ids == cases[i].tokens + cases[i].first && content.count == cases[i].count,
+        CHECK(content.ids == cases[i].tokens + cases[i].first &&
+                  content.count == cases[i].count,
               "case %zu: %zu tokens", i, content.count);
     }
 }
@@ -77,7 +78,8 @@ static void write_vocabulary(const char *text, struct metadata *facts, bool righ
     char crc[9];
     const char *directory = getenv("TMPDIR");
     char *name;
-    if (asprintf(&name, "%s/clipipe-vocabulary-XXXXXX", directory != NULL ? directory : "/tmp") < 0)
+    if (asprintf(&name, "%s/clipipe-vocabulary-XXXXXX",
+                 directory != NULL ? directory : "/tmp") < 0)
         abort();
     const int fd = mkstemp(name);
     CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text), "vocabulary");
@@ -112,8 +114,8 @@ static void show(struct view_caption *view, const struct metadata *facts,
     const size_t size = caption->text != NULL ? strlen(caption->text) : 0;
     int64_t text_offsets[] = {0, (int64_t)size}, token_offsets[] = {0, (int64_t)caption->count};
     if (caption->text != NULL)
-        record_put_ragged(&record, "text", DTYPE_U8, (void *)caption->text, size, text_offsets, 1,
-                          &error);
+        record_put_ragged(&record, "text", DTYPE_U8, (void *)caption->text, size, text_offsets,
+                          1, &error);
     if (caption->tokens != NULL)
         record_put_ragged(&record, "tokens", DTYPE_I32, (void *)caption->tokens, caption->count,
                           token_offsets, 1, &error);
@@ -134,7 +136,8 @@ static void show(struct view_caption *view, const struct metadata *facts,
 static void expect(const struct view_caption *view, const char *text, const char *marks,
                    const char *what)
 {
-    static const char letters[] = {[SHEET_PLAIN] = ' ', [SHEET_DROPPED] = '-', [SHEET_ORDER] = '>'};
+    static const char letters[] = {
+        [SHEET_PLAIN] = ' ', [SHEET_DROPPED] = '-', [SHEET_ORDER] = '>'};
     char found[200] = "";
     for (size_t i = 0; i < view->marks.size && i < sizeof found - 1; i++)
         found[i] = letters[view->marks.data[i]];
@@ -166,7 +169,8 @@ static void test_clip(void)
     CHECK(view.counted && view.kept == 3 && view.all == 4, "%zu of %zu", view.kept, view.all);
     show(&view, &facts, &(struct caption){.text = "dog,a a", .text_tokens = dog, .length = 6});
     expect(&view, "dog,a a", "   ----", "no space before a comma; struck spaces between");
-    show(&view, &facts, &(struct caption){.text = "a dog", .text_tokens = shuffled, .length = 6});
+    show(&view, &facts,
+         &(struct caption){.text = "a dog", .text_tokens = shuffled, .length = 6});
     expect(&view, "a dog\n\u2192 g a d", "   - >>>>>>>>>>", "shuffled");
     show(&view, &facts, &(struct caption){.text = "a", .text_tokens = foreign, .length = 6});
     expect(&view, "a\n\u2192 z", " >>>>>>", "a token that the caption lacks");
@@ -199,7 +203,8 @@ static void test_wordpiece(void)
     show(&view, &facts, &(struct caption){.text = "A Goldfish!", .text_tokens = kept,
                                           .length = 5});
     expect(&view, "a goldfish!", "-     ---- ", "pieces of a word");
-    show(&view, &facts, &(struct caption){.text = "goldfish", .text_tokens = last, .length = 5});
+    show(&view, &facts,
+         &(struct caption){.text = "goldfish", .text_tokens = last, .length = 5});
     expect(&view, "goldfish", "----    ", "a last piece, and [SEP]");
     show(&view, &facts, &(struct caption){.text = "a ????x", .text_tokens = unknown,
                                           .length = 3});
@@ -223,7 +228,8 @@ static void test_no_vocabulary(void)
     write_vocabulary("#version: 0.2\n", &facts, false);
     show(&view, &facts, &caption);
     expect(&view, "A dog", "     ", "another checksum");
-    CHECK(strstr(view.warning, "checksum") != NULL && !view.counted, "warning: %s", view.warning);
+    CHECK(strstr(view.warning, "checksum") != NULL && !view.counted, "warning: %s",
+          view.warning);
     unlink(metadata_get(&facts, "tokenizer.path"));
     show(&view, &facts, &caption);
     CHECK(strstr(view.warning, "cannot open") != NULL, "warning: %s", view.warning);
@@ -232,7 +238,8 @@ static void test_no_vocabulary(void)
 
     write_vocabulary("#version: 0.2\n", &facts, true);
     metadata_set(&facts, "tokenizer.clean", "sometimes", &error);
-    CHECK(view_caption_set_facts(&view, &facts, &error) == STATUS_DATA, "a cleaning of no name");
+    CHECK(view_caption_set_facts(&view, &facts, &error) == STATUS_DATA,
+          "a cleaning of no name");
     view_caption_free(&view);
     remove_vocabulary(&facts);
 }
