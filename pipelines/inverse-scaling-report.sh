@@ -48,7 +48,7 @@ END { print "\n]" }' "$out/cells.tsv" >"$out/table.json"
 # full length belongs to every strategy. The text cells are those at the quarter of the image that
 # has them; the longest text is the largest of all.
 curves() { # image | text
-    awk -F '\t' -v kind="$1" '
+    sort -t "$(printf '\t')" -k3,3n -k5,5n "$out/cells.tsv" | awk -F '\t' -v kind="$1" '
     { size[NR] = $1; image[NR] = $2; K[NR] = $3; text[NR] = $4; L[NR] = $5; rest[NR] = \
         100 * $7 "\t" 100 * $8 "\t" 100 * $9 "\t" $10
       if ($5 > full_text) full_text = $5
@@ -77,7 +77,7 @@ curves() { # image | text
             print ""
             print ""
         }
-    }' "$out/cells.tsv"
+    }'
 }
 curves image >"$out/image.dat"
 curves text >"$out/text.dat"

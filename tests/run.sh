@@ -9,6 +9,7 @@
 set -u
 export BUILD="${BUILD:-build}"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}"
+export LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp:print_suppressions=0"
 output=$(mktemp) || exit 70
 trap 'rm -f "$output"' EXIT
 passed=0 failed=0 skipped=0

@@ -122,7 +122,8 @@ DEVICE void write_rows(T *to, size_t width, unsigned first, const float sum[rows
         for (int i = 0; i < DIMS; i++) {
             const unsigned d = lane_index() + (unsigned)i * warp_size;
             if (d < plan.D && first + (unsigned)r < plan.T)
-                from_float(to + (size_t)(first + (unsigned)r) * width + d, sum[r][i] * factor[r]);
+                from_float(to + (size_t)(first + (unsigned)r) * width + d,
+                           sum[r][i] * factor[r]);
         }
 }
 
@@ -199,7 +200,8 @@ KERNEL(attention_threads) attention_forward_kernel(T *out, float *lse, const T *
         for (int r = 0; r < rows; r++) {
             inverse[r] = 1 / sum[r];
             if (first + (unsigned)r < plan.T && lane_index() == 0)
-                lse[(size_t)block_index() * plan.T + first + (unsigned)r] = max[r] + logf(sum[r]);
+                lse[(size_t)block_index() * plan.T + first + (unsigned)r] =
+                    max[r] + logf(sum[r]);
         }
         write_rows<T, DIMS>(head_rows(out, plan, C, 0), C, first, total, inverse, plan);
     }

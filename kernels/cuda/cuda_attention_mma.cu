@@ -71,7 +71,8 @@ DEVICE void load_left(uint32_t a[4], const bf16 *from, unsigned row, unsigned co
  * rows `row`..+15 are the result's columns. b[0], b[1] are of the first 8, b[2], b[3] of the
  * others. */
 template <int DP>
-DEVICE void load_right_transposed(uint32_t b[4], const bf16 *from, unsigned row, unsigned column)
+DEVICE void load_right_transposed(uint32_t b[4], const bf16 *from, unsigned row,
+                                  unsigned column)
 {
     const unsigned matrix = lane_index() / 8, r = lane_index() % 8;
     load_matrices(b, from + (row + matrix / 2 * 8 + r) * (DP + pad) + column + matrix % 2 * 8);

@@ -528,6 +528,8 @@ static enum status open_device(struct cuda *cuda, struct error *error)
 {
     int count = 0, shared_bytes = 0, major = 0;
     cudaError_t result = cudaGetDeviceCount(&count);
+    if (result == cudaErrorInsufficientDriver) /* said of no driver at all, too */
+        return error_set(error, STATUS_UNAVAILABLE, "no cuda driver, or one that is too old");
     if (result != cudaSuccess || count == 0)
         return error_set(error, STATUS_UNAVAILABLE, "no cuda device: %s",
                          result == cudaSuccess ? "none is visible"

@@ -97,7 +97,8 @@ KERNEL(flat_threads) embed_tokens_kernel(T *out, const int32_t *token, const flo
 {
     for (size_t i = flat_first(1); i < n; i += flat_step(1)) {
         const size_t c = i % C, row = i / C;
-        from_float(out + i, table[(size_t)token[row] * C + c] + positional[row % tokens * C + c]);
+        from_float(out + i,
+                   table[(size_t)token[row] * C + c] + positional[row % tokens * C + c]);
     }
 }
 

@@ -182,9 +182,9 @@ void cuda_loss_scale(const struct cuda_queue *q, const struct cuda_loss *loss,
 }
 
 /* ---- backward ----
- * d loss / d logit[i,j] = (softmax over row i + softmax over column j - 2 [i = j]) / 2B, d logit
- * / d dot = scale, d logit / d logit_scale = logit. On the diagonal the probabilities may be
- * near 1, and 1 is taken from each before they are added. */
+ * d loss / d logit[i,j] = (softmax over row i + softmax over column j - 2 [i = j]) / 2B,
+ * d logit / d dot = scale, d logit / d logit_scale = logit. On the diagonal the probabilities
+ * may be near 1, and 1 is taken from each before they are added. */
 KERNEL(loss_threads) loss_backward_kernel(struct cuda_loss loss, struct cuda_loss_tile tile)
 {
     SHARED_MEMORY(double, shared); /* [loss_warps] */

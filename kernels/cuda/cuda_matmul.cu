@@ -105,7 +105,8 @@ static cublasStatus_t plan_describe(struct plan *plan, const struct matmul *args
     const cublasLtEpilogue_t epilogue =
         args->bias != NULL ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
     const uint64_t r = args->rows, c = args->columns, n = args->inner;
-    cublasStatus_t s = cublasLtMatmulDescCreate(&plan->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    cublasStatus_t s =
+        cublasLtMatmulDescCreate(&plan->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F);
     if (s == CUBLAS_STATUS_SUCCESS)
         s = cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_TRANSA, &first,
                                            sizeof first);
@@ -217,7 +218,8 @@ enum status cuda_matmul_run(struct cuda_matmul *m, const struct cuda_queue *q,
                            &plan->algorithm, m->workspace, workspace_bytes,
                            (cudaStream_t)q->stream);
     if (s != CUBLAS_STATUS_SUCCESS)
-        return error_set(error, STATUS_SYSTEM, "matrix product %zu x %zu x %zu: cublasLt says %s",
-                         args->rows, args->columns, args->inner, cublasLtGetStatusString(s));
+        return error_set(error, STATUS_SYSTEM,
+                         "matrix product %zu x %zu x %zu: cublasLt says %s", args->rows,
+                         args->columns, args->inner, cublasLtGetStatusString(s));
     return STATUS_OK;
 }

@@ -11,7 +11,12 @@
  * Ladder: v1 as above. Not measured yet. */
 #include "kernels/cuda/grid.h"
 
-enum { norm_threads = 128, norm_warps = norm_threads / warp_size, most_shares = 1024, narrow_chunks = 32 };
+enum {
+    norm_threads = 128,
+    norm_warps = norm_threads / warp_size,
+    most_shares = 1024,
+    narrow_chunks = 32 /* of one column each, where rows are not aligned */
+};
 
 /* The sum over the block, the same bits in every thread. `slot` alternates between two calls
  * that have no barrier between them but their own. */
@@ -83,7 +88,8 @@ KERNEL(norm_threads) norm_forward_kernel(T *residual_out, T *normed, float *mean
             continue;
         UNROLL
         for (int j = 0; j < W; j++)
-            x[i][j] = (x[i][j] - centre) * scale * gamma[c + (unsigned)j] + beta[c + (unsigned)j];
+            x[i][j] = (x[i][j] - centre) * scale * gamma[c + (unsigned)j] +
+                      beta[c + (unsigned)j];
         store<W>(normed + row + c, x[i]);
     }
     if (thread_index() == 0) {

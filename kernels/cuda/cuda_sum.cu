@@ -147,7 +147,8 @@ KERNEL(square_threads) sum_doubles_kernel(double *out, const double *in, size_t 
 void cuda_sum_squares(const struct cuda_queue *q, double *out, const float *in, size_t n,
                       double *scratch)
 {
-    const size_t blocks = square_blocks(n), shared = square_threads / warp_size * sizeof(double);
+    const size_t blocks = square_blocks(n);
+    const size_t shared = square_threads / warp_size * sizeof(double);
     if (blocks > 0)
         LAUNCH(sum_squares_kernel, blocks, 1, square_threads, shared, q->stream, scratch, in,
                n);

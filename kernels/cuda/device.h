@@ -27,7 +27,7 @@ struct alignas(16) wide_words {
     uint32_t word[4];
 };
 
-/* UNROLL before a loop: registers that it indexes are then known when the kernel is compiled. */
+/* UNROLL before a loop: which registers it indexes is then known when it is compiled. */
 #if defined(__CUDACC__)
 
 #define UNROLL _Pragma("unroll")

@@ -13,7 +13,10 @@ K, P = int(sys.argv[1]), int(sys.argv[2])
 source, sink = sys.stdin.buffer, sys.stdout.buffer
 ended = False
 while prefix := source.read(8):
-    header = source.read(struct.unpack("<Q", prefix)[0])
+    length = struct.unpack("<Q", prefix)[0]
+    header = source.read(length)
+    if len(header) < length:
+        sys.exit(76)
     fields = json.loads(header)
     metadata = fields.pop("__metadata__", {})
     for sums in "checksum", "crc32c":                  # of what was read, not of what is written

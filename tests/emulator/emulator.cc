@@ -167,11 +167,10 @@ static void report_fault(int signal_number, siginfo_t *info, void *context)
 {
     (void)context;
     char text[256];
-    const int size = snprintf(text, sizeof text,
-                              "%s, block %u,%u, thread %u: signal %d at %p: memory out of bounds\n",
-                              e.kernel == NULL ? "no kernel" : e.kernel, emulator_place.block_x,
-                              emulator_place.block_y, emulator_place.thread, signal_number,
-                              info->si_addr);
+    const int size = snprintf(
+        text, sizeof text, "%s, block %u,%u, thread %u: signal %d at %p: out of bounds\n",
+        e.kernel == NULL ? "no kernel" : e.kernel, emulator_place.block_x,
+        emulator_place.block_y, emulator_place.thread, signal_number, info->si_addr);
     if (write(2, text, (size_t)size) != size)
         _exit(2);
     _exit(1);
@@ -180,7 +179,7 @@ static void report_fault(int signal_number, siginfo_t *info, void *context)
 static void emulator_open(void)
 {
     static char signal_stack[64 * 1024];
-    const stack_t stack = {.ss_sp = signal_stack, .ss_flags = 0, .ss_size = sizeof signal_stack};
+    const stack_t stack = {signal_stack, 0, sizeof signal_stack};
     struct sigaction action = {};
     const size_t each = stack_bytes + page_bytes; /* a page to run into below every stack */
     e.stacks = (char *)map(most_threads * each);
@@ -486,7 +485,8 @@ void emulator_load_matrices(uint32_t out[4], const bf16 *row, bool transposed)
     const unsigned thread = emulator_place.thread;
     struct warp *warp = &e.warps[thread / warp_size];
     emulator_check_alignment(row);
-    if ((const char *)row < (char *)emulator_place.shared || (const char *)row + 16 > e.shared_end) {
+    if ((const char *)row < (char *)emulator_place.shared ||
+        (const char *)row + 16 > e.shared_end) {
         fail("load_matrices of %p, outside shared memory", (const void *)row);
         fiber_stop(WAIT_WARP, UINT64_MAX, "load_matrices");
     }

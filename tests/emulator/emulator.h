@@ -90,7 +90,10 @@ void emulator_warp_sync(size_t barrier);
 
 float emulator_exchange_float(float x, int mask);
 double emulator_exchange_double(double x, int mask);
-static inline float warp_exchange(float x, int mask) { return emulator_exchange_float(x, mask); }
+static inline float warp_exchange(float x, int mask)
+{
+    return emulator_exchange_float(x, mask);
+}
 static inline double warp_exchange(double x, int mask)
 {
     return emulator_exchange_double(x, mask);
@@ -164,6 +167,7 @@ typedef struct emulator_stream *cudaStream_t;
 enum {
     cudaSuccess,
     cudaErrorMemoryAllocation = 2,
+    cudaErrorInsufficientDriver = 35,
     cudaErrorLaunchFailure = 719,
     cudaDevAttrMultiProcessorCount = 16,
     cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,

@@ -19,7 +19,7 @@ for source in stages/*.c; do
     page=stages/$program.1
     check "$program has a manual page" test -s "$page"
     case $program in
-    rec) list=$(for verb in stat head cat dump check times; do options rec $verb; done) ;;
+    rec) list=$(for verb in stat head cat dump view check times conform; do options rec $verb; done) ;;
     *) list=$(options "$program") ;;
     esac
     [ -n "$list" ] || fail "$program: no options in its help"
