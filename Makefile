@@ -112,16 +112,16 @@ build/obj/pic/%.o: %.c
 	$(CC) $(ours) $(CPPFLAGS) $(CFLAGS) -fPIC -c -o $@ $<
 
 emulated_sources := $(filter-out kernels/cuda/cuda_matmul.cu,$(cuda_sources)) \
-                    $(wildcard tests/emulator/*.cc)
+                    $(filter-out tests/emulator/test_%,$(wildcard tests/emulator/*.cc))
 emulated_objects := $(emulated_sources:%=$(build)/obj/emulated/%.o) \
                     $(build)/obj/tests/emulator/backend_checks.o
-emulated_test := $(if $(emulated_sources),$(build)/tests/emulator/test_cuda_emulated)
+emulated_tests := $(patsubst %.cc,$(build)/%,$(wildcard tests/emulator/test_*.cc))
 $(build)/obj/emulated/%.o: %
 	@mkdir -p $(@D)
 	$(CXX) -std=c++17 -D_GNU_SOURCE -Icommon -I. -Itests/emulator -Wall -Wextra -Wshadow -Wundef \
 	    -Wno-unknown-pragmas -O2 -g -fno-exceptions -fno-rtti -fno-threadsafe-statics \
 	    $(CXXFLAGS) -MMD -MP -x c++ -c -o $@ $<
-$(emulated_test): $(emulated_objects) $(library)
+$(emulated_tests): $(build)/%: $(build)/obj/emulated/%.cc.o $(emulated_objects) $(library)
 	@mkdir -p $(@D)
 	$(CXX) $(variant_flags) -fopenmp $(CXXFLAGS) $(LDFLAGS) -o $@ $^ $(libs)
 
@@ -135,8 +135,8 @@ check: all $(unit_tests) $(fuzz_replays)
 	@BUILD=$(build) sh tests/run.sh $(unit_tests) $(fuzz_replays) $(script_tests)
 
 # The CUDA kernels, thread by thread on the processor; takes a minute.
-check-emulated: $(emulated_test)
-	$<
+check-emulated: $(emulated_tests)
+	@BUILD=$(build) sh tests/run.sh $(emulated_tests)
 
 check-long: all
 	@BUILD=$(build) sh tests/run.sh $(long_tests)
