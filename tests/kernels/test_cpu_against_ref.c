@@ -83,7 +83,7 @@ static void output_check(const struct output *out, enum tolerance tolerance, con
     for (size_t i = 0; i < out->n; i++) {
         const double want = out->at[pass_ref][i], got = out->at[pass_cpu][i];
         const double error = fabs(got - want) / fmax(1, fabs(want));
-        if (!(error <= worst)) {
+        if (!isnan(worst) && !(error <= worst)) { /* a NaN stays the worst */
             worst = error;
             worst_at = i;
         }
@@ -227,7 +227,7 @@ static void test_activation_tails(enum activation kind)
     double worst = 0, worst_x = 0;
     for (size_t i = 0; i < n; i++) {
         const double error = fabs((double)got[i] - want[i]) / (fabs(want[i]) + 1e-12);
-        if (!(error <= worst)) {
+        if (!isnan(worst) && !(error <= worst)) { /* a NaN stays the worst */
             worst = error;
             worst_x = x[i];
         }

@@ -48,7 +48,7 @@ static void check_gradient(const char *what, objective *f, const void *problem, 
                            moved(f, problem, &x[i], -2 * step);
         const double want = (8 * near - far) / (12 * step);
         const double error = fabs(gradient[i] - want) / fmax(1, fabs(want));
-        if (!(error <= worst)) {
+        if (!isnan(worst) && !(error <= worst)) { /* a NaN stays the worst */
             worst = error;
             at = i;
             want_at = want;
