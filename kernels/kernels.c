@@ -26,7 +26,8 @@ enum status kernels_open(struct kernels **k, const char *device, int threads,
     for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++)
         if (strcmp(device, backends[i].name) == 0)
             return backends[i].open(k, threads, error);
-    return error_set(error, STATUS_USAGE, "unknown device '%s', expected auto, cuda, cpu or ref", device);
+    return error_set(error, STATUS_USAGE, "unknown device '%s', expected auto, cuda, cpu or ref",
+                     device);
 }
 
 void kernels_close(struct kernels *k)
