@@ -190,6 +190,9 @@ struct kernels {
     double (*sum_squares)(struct kernels *k, const float *in, size_t n);
     /* value[n] = min(max(value, low), high); NaN stays NaN. */
     void (*clamp)(struct kernels *k, float *value, size_t n, float low, float high);
+    /* average[n] += weight * (value - average): an exponential moving average. */
+    void (*move_average)(struct kernels *k, float *average, const float *value, size_t n,
+                         float weight);
 };
 
 /* device: "ref", "cpu", "cuda", or "auto", which is cuda where there is a GPU and cpu where not.

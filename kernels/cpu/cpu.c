@@ -135,6 +135,7 @@ static const struct kernels operations = {
     .adamw = cpu_adamw,
     .sum_squares = cpu_sum_squares,
     .clamp = cpu_clamp,
+    .move_average = cpu_move_average,
 };
 
 #if defined(__x86_64__)

@@ -151,3 +151,17 @@ void cpu_clamp(struct kernels *k, float *value, size_t n, float low, float high)
         cpu->vector->clamp(value + r.first, r.count, low, high);
     }
 }
+
+/* Bound by memory: the compiler's own vectors are enough. */
+void cpu_move_average(struct kernels *k, float *average, const float *value, size_t n,
+                      float weight)
+{
+    struct cpu *cpu = k->state;
+    const int parts = cpu_parts(cpu, n, 1);
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        const struct range r = cpu_range(n, parts, part, cpu_line);
+        for (size_t i = r.first; i < r.first + r.count; i++)
+            average[i] += weight * (value[i] - average[i]);
+    }
+}

@@ -69,6 +69,8 @@ void cpu_adamw(struct kernels *k, float *parameter, float *m, float *v, const fl
                size_t n, const struct adamw *args);
 double cpu_sum_squares(struct kernels *k, const float *in, size_t n);
 void cpu_clamp(struct kernels *k, float *value, size_t n, float low, float high);
+void cpu_move_average(struct kernels *k, float *average, const float *value, size_t n,
+                      float weight);
 
 /* cpu_norm.c */
 void cpu_residual_norm_forward(struct kernels *k, float *residual_out, float *normed,

@@ -484,6 +484,13 @@ static void clamp(struct kernels *k, float *value, size_t n, float low, float hi
     launched(k, "clamp");
 }
 
+static void move_average(struct kernels *k, float *average, const float *value, size_t n,
+                         float weight)
+{
+    cuda_move_average(queue_of(k), average, value, n, weight);
+    launched(k, "move_average");
+}
+
 static void fill_operations(struct kernels *k)
 {
     k->name = "cuda";
@@ -520,6 +527,7 @@ static void fill_operations(struct kernels *k)
     k->adamw = adamw_step;
     k->sum_squares = sum_squares;
     k->clamp = clamp;
+    k->move_average = move_average;
 }
 
 /* ---- opening ---- */

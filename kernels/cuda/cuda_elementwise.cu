@@ -60,6 +60,21 @@ void cuda_clamp(const struct cuda_queue *q, float *value, size_t n, float low, f
                high);
 }
 
+KERNEL(flat_threads) move_average_kernel(float *average, const float *value, size_t n,
+                                         float weight)
+{
+    for (size_t i = flat_first(1); i < n; i += flat_step(1))
+        average[i] += weight * (value[i] - average[i]);
+}
+
+void cuda_move_average(const struct cuda_queue *q, float *average, const float *value, size_t n,
+                       float weight)
+{
+    if (n > 0)
+        LAUNCH(move_average_kernel, flat_blocks(q, n), 1, flat_threads, 0, q->stream, average,
+               value, n, weight);
+}
+
 template <typename To, typename From>
 KERNEL(flat_threads) convert_kernel(To *out, const From *in, size_t n)
 {

@@ -46,6 +46,8 @@ void cuda_scale_columns(const struct cuda_queue *q, enum element type, void *out
 void cuda_fill_rows(const struct cuda_queue *q, float *out, const float *bias, size_t rows,
                     size_t columns);
 void cuda_clamp(const struct cuda_queue *q, float *value, size_t n, float low, float high);
+void cuda_move_average(const struct cuda_queue *q, float *average, const float *value, size_t n,
+                       float weight);
 /* out[n] [type to] = in[n] [type from]; to bf16 it rounds to nearest even. */
 void cuda_convert(const struct cuda_queue *q, enum element to, void *out, enum element from,
                   const void *in, size_t n);

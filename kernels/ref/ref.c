@@ -100,6 +100,7 @@ static const struct kernels operations = {
     .adamw = ref_adamw,
     .sum_squares = ref_sum_squares,
     .clamp = ref_clamp,
+    .move_average = ref_move_average,
 };
 
 enum status ref_open(struct kernels **k, int threads, struct error *error)

@@ -71,6 +71,8 @@ void ref_adamw(struct kernels *k, float *parameter, float *m, float *v, const fl
                size_t n, const struct adamw *args);
 double ref_sum_squares(struct kernels *k, const float *in, size_t n);
 void ref_clamp(struct kernels *k, float *value, size_t n, float low, float high);
+void ref_move_average(struct kernels *k, float *average, const float *value, size_t n,
+                      float weight);
 
 /* Zeroed scratch of count elements; NULL is remembered as a failure for `check`. The caller
  * frees it with free(). */

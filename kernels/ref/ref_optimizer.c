@@ -40,3 +40,11 @@ void ref_clamp(struct kernels *k, float *value, size_t n, float low, float high)
             value[i] = high;
     }
 }
+
+void ref_move_average(struct kernels *k, float *average, const float *value, size_t n,
+                      float weight)
+{
+    (void)k;
+    for (size_t i = 0; i < n; i++)
+        average[i] = (float)(average[i] + weight * ((double)value[i] - average[i]));
+}
