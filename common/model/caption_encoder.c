@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/number.h"
+#include "formats/piece_priority.h"
 #include "model/vocabulary.h"
 
 /* What text_cfg says about the tokenizer; false and empty where it says nothing. */
@@ -165,8 +166,62 @@ enum status caption_encoder_open(struct caption_encoder *encoder,
     return STATUS_OK;
 }
 
+/* ---- reduction by syntax ---- */
+
+static enum status rank_pieces(struct caption_encoder *encoder, struct error *error)
+{
+    struct buffer *priorities = &encoder->piece_priorities;
+    const size_t size = (size_t)tokenizer_size(encoder->tokenizer);
+    enum status status = buffer_reserve(priorities, size, error);
+    if (status == STATUS_OK)
+        status = piece_priorities(encoder->tagger, encoder->tokenizer, priorities->data, error);
+    if (status == STATUS_OK)
+        priorities->size = size;
+    return status;
+}
+
+enum status caption_encoder_reduce_by_syntax(struct caption_encoder *encoder,
+                                             const struct checkpoint *checkpoint,
+                                             struct error *error)
+{
+    const char *by = metadata_get(&checkpoint->about, "text.syntax");
+    encoder->reduction.strategy = TEXT_SYNTAX;
+    encoder->reduction.pieces = by != NULL && strcmp(by, "pieces") == 0;
+    enum status status = tagger_open_english(&encoder->tagger, error);
+    if (status == STATUS_OK && encoder->reduction.pieces)
+        status = rank_pieces(encoder, error);
+    return status;
+}
+
+/* A priority for each token of the caption, and the words by which it was given. */
+static enum status rank_tokens(struct caption_encoder *encoder, const uint8_t *caption,
+                               size_t size, size_t count, struct error *error)
+{
+    const int32_t *tokens = (const void *)encoder->tokens.data;
+    int32_t *words = (void *)encoder->words.data;
+    enum status status = buffer_reserve(&encoder->priorities, count, error);
+    if (status != STATUS_OK)
+        return status;
+    uint8_t *priorities = encoder->priorities.data;
+    for (size_t i = 0; i < count && encoder->reduction.pieces; i++)
+        priorities[i] = encoder->piece_priorities.data[tokens[i]];
+    if (encoder->reduction.pieces)
+        return STATUS_OK;
+    const struct caption_source source = {
+        .tagger = encoder->tagger,
+        .type = tokenizer_type(encoder->tokenizer),
+        .cleaning = encoder->cleaner.mode,
+    };
+    return caption_tag(&source, &encoder->tools, caption, size, words, count, words, priorities,
+                       error);
+}
+
 void caption_encoder_close(struct caption_encoder *encoder)
 {
+    tagger_close(encoder->tagger);
+    caption_tagger_free(&encoder->tools);
+    buffer_free(&encoder->piece_priorities);
+    buffer_free(&encoder->priorities);
     tokenizer_scratch_close(encoder->scratch);
     tokenizer_close(encoder->tokenizer);
     text_cleaner_free(&encoder->cleaner);
@@ -188,9 +243,16 @@ enum status caption_encoder_run(struct caption_encoder *encoder, const uint8_t *
                                   error);
     if (status != STATUS_OK)
         return status;
+    const size_t count = encoder->tokens.size / sizeof(int32_t);
+    if (encoder->reduction.strategy == TEXT_SYNTAX)
+        status = rank_tokens(encoder, caption, size, count, error);
+    if (status != STATUS_OK)
+        return status;
     const struct text_input input = {
         .tokens = (const void *)encoder->tokens.data,
-        .count = encoder->tokens.size / sizeof(int32_t),
+        .word = (const void *)encoder->words.data,
+        .priority = encoder->priorities.data,
+        .count = count,
     };
     return text_reduce(&encoder->reduction, &encoder->specials, &input, NULL,
                        &encoder->reduce_scratch, out, error);

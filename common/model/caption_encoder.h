@@ -9,6 +9,7 @@
 #include "base/buffer.h"
 #include "base/error.h"
 #include "formats/reduce_text.h"
+#include "formats/tagger_caption.h"
 #include "formats/text_clean.h"
 #include "formats/tokenizer.h"
 #include "model/checkpoint.h"
@@ -18,9 +19,15 @@ struct caption_encoder {
     struct tokenizer *tokenizer;
     struct tokenizer_scratch *scratch;
     struct text_cleaner cleaner;
-    struct text_reduction reduction; /* captions are cut to L, whatever the training did */
+    struct text_reduction reduction; /* to L tokens, whatever the training did */
     struct text_specials specials;
     struct buffer cleaned, tokens, words, reduce_scratch;
+
+    /* Reduction by syntax only. */
+    struct tagger *tagger;
+    struct caption_tagger tools;
+    struct buffer piece_priorities; /* uint8_t [vocabulary]; empty: captions are tagged */
+    struct buffer priorities;       /* uint8_t, one a token */
 };
 
 /* Reads the vocabulary that the checkpoint carries (vocab.txt.gz or, as Hugging Face calls it,
@@ -39,6 +46,15 @@ struct caption_encoder {
 enum status caption_encoder_open(struct caption_encoder *encoder,
                                  const struct checkpoint *checkpoint, const char *vocab,
                                  struct error *error);
+
+/* From now on a caption that is too long keeps its most important words and not its first, as
+ * the prompts do in CLIPA's evaluation of models that are pre-trained on so reduced captions
+ * (reduce_text.h). Words are ranked as in training: the checkpoint's fact text.syntax, "words"
+ * where it has none. */
+enum status caption_encoder_reduce_by_syntax(struct caption_encoder *encoder,
+                                             const struct checkpoint *checkpoint,
+                                             struct error *error);
+
 void caption_encoder_close(struct caption_encoder *encoder);
 
 /* out[L] = the tokens of caption[0..size), L the model's context length. */

@@ -196,8 +196,8 @@ static void make_checkpoint(struct checkpoint *checkpoint, size_t vocab_size,
     checkpoint->config.model_json = (char *)(uintptr_t)model_json;
 }
 
-static void check_caption(const struct checkpoint *checkpoint, const char *caption,
-                          const int32_t *expected)
+static void check_reduced_caption(const struct checkpoint *checkpoint, bool by_syntax,
+                                  const char *caption, const int32_t *expected)
 {
     struct caption_encoder encoder;
     int32_t got[8];
@@ -205,12 +205,21 @@ static void check_caption(const struct checkpoint *checkpoint, const char *capti
     CHECK(status == STATUS_OK, "status %d: %s", status, error.text);
     if (status != STATUS_OK)
         return;
+    if (by_syntax)
+        CHECK(caption_encoder_reduce_by_syntax(&encoder, checkpoint, &error) == STATUS_OK, "%s",
+              error.text);
     CHECK(caption_encoder_run(&encoder, (const uint8_t *)caption, strlen(caption), got,
                               &error) == STATUS_OK, "run");
     for (int i = 0; i < 8; i++)
         CHECK(got[i] == expected[i], "'%s': place %d has %d, expected %d", caption, i, got[i],
               expected[i]);
     caption_encoder_close(&encoder);
+}
+
+static void check_caption(const struct checkpoint *checkpoint, const char *caption,
+                          const int32_t *expected)
+{
+    check_reduced_caption(checkpoint, false, caption, expected);
 }
 
 static void check_refused(const struct checkpoint *checkpoint, const char *vocab,
@@ -282,6 +291,15 @@ static void test_own_checkpoints(void)
     set_fact(&checkpoint, "tokenizer.clean", "whitespace");
     set_fact(&checkpoint, "text.layout", "bert-sep");
     check_caption(&checkpoint, "a&#44;", (int32_t[]){2, 9, 8, 3, 0, 0, 0, 0});
+
+    /* Six words: the noun and the first five others. */
+    static const char caption[] = "a a, a, a a Cats a";
+    static const int32_t first[] = {2, 9, 9, 8, 9, 8, 9, 3};
+    static const int32_t important[] = {2, 9, 9, 8, 9, 8, 5, 3};
+    check_caption(&checkpoint, caption, first);
+    check_reduced_caption(&checkpoint, true, caption, important);
+    set_fact(&checkpoint, "text.syntax", "pieces");
+    check_reduced_caption(&checkpoint, true, caption, important);
 
     snprintf(path, sizeof path, "%s/clip.txt", directory);
     check_refused(&checkpoint, path, STATUS_DATA, "the model was trained with wordpiece");
