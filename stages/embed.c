@@ -26,12 +26,13 @@ static struct {
     const char *model, *vocab;
     int64_t batch_size, threads;
     int modality, device;
-    bool keep;
+    bool keep, ema;
 } options = {.batch_size = 64};
 
 static struct option_spec option_table[] = {
     {.name = "model", .argument = "DIR", .required = true,
      .help = "a checkpoint, or the newest below DIR", OPTION_TEXT(&options.model)},
+    {.name = "ema", .help = "the averaged weights", OPTION_FLAG(&options.ema)},
     {.name = "modality", .argument = "KIND",
      .help = "what to embed; both: all that the stream has",
      OPTION_CHOICE(&options.modality, modality_names)},
@@ -306,7 +307,10 @@ static void begin(struct work *work)
                 kernels_open(&work->kernels, device_names[options.device], (int)options.threads,
                              &error),
                 &error);
+    if (options.ema)
+        stage_check(work->stage, checkpoint_use_average(&work->checkpoint, &error), &error);
     stage_set_fact(work->stage, "embedding.model", work->checkpoint.path);
+    stage_set_fact(work->stage, "embedding.weights", options.ema ? "average" : "last");
     stage_set_fact_number(work->stage, "embedding.size",
                           (int64_t)work->checkpoint.config.embed_dim);
 }

@@ -27,11 +27,13 @@ static struct {
     const char *model, *dataset, *name, *subset, *vocab;
     int64_t expect, allow_dropped, threads;
     int device;
+    bool ema;
 } options = {.subset = ""};
 
 static struct option_spec option_table[] = {
     {.name = "model", .argument = "DIR", .required = true,
      .help = "a checkpoint, or the newest below DIR", OPTION_TEXT(&options.model)},
+    {.name = "ema", .help = "the averaged weights", OPTION_FLAG(&options.ema)},
     {.name = "dataset", .argument = "DIR", .required = true,
      .help = "holds classnames.txt and zeroshot_classification_templates.txt",
      OPTION_TEXT(&options.dataset)},
@@ -153,6 +155,8 @@ static void open_checkpoint(struct evaluation *e)
                 checkpoint_open_latest(&e->checkpoint, options.model, &warning, &error), &error);
     if (warning.text[0] != '\0')
         stage_warn(e->stage, "%s", warning.text);
+    if (options.ema)
+        stage_check(e->stage, checkpoint_use_average(&e->checkpoint, &error), &error);
 }
 
 /* ---- records ---- */
@@ -264,7 +268,8 @@ static void print_result(const struct evaluation *e, size_t set)
     print_text("dataset", options.name != NULL ? options.name : basename(dataset),
                e->sets[set].name);
     print_text("model", basename(model), "");
-    print_text("pretrained", e->checkpoint.path, "");
+    print_text("pretrained", e->checkpoint.path,
+               options.ema ? "/" CHECKPOINT_AVERAGE_NAME : "");
     print_text("task", "zeroshot_classification", "");
     printf("\"metrics\": {");
     print_float("acc1", metrics.acc1);

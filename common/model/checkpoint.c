@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +10,8 @@
 
 #include "base/crc32c.h"
 #include "base/io.h"
+#include "model/checkpoint_weights.h"
 #include "model/manifest.h"
-#include "model/positional.h"
 #include "model/step_directory.h"
 
 enum {
@@ -85,13 +84,17 @@ static enum status write_config(struct writer *w, struct error *error)
     return status;
 }
 
-static enum status write_model(struct writer *w, struct error *error)
+/* A block of parameters in backend memory. */
+static enum status write_weights(struct writer *w, const char *name, const float *block,
+                                 struct error *error)
 {
     struct metadata_entry framework = {(char *)"format", (char *)"pt"};
     const struct metadata metadata = {.entries = &framework, .count = 1, .capacity = 1};
-    clip_get_parameters(w->source->clip, w->host);
-    size_t count = describe_block(&w->source->clip->table, w->host, "", w->tensors);
-    return write_tensors(w, CHECKPOINT_MODEL_NAME, count, &metadata, error);
+    const struct parameters *table = &w->source->clip->table;
+    struct kernels *k = w->source->clip->kernels;
+    k->download(k, w->host, block, table->floats * sizeof *block);
+    size_t count = describe_block(table, w->host, "", w->tensors);
+    return write_tensors(w, name, count, &metadata, error);
 }
 
 static enum status write_state(struct writer *w, struct error *error)
@@ -133,18 +136,22 @@ static enum status write_about(struct writer *w, struct error *error)
 
 static enum status write_all(struct writer *w, struct error *error)
 {
+    const struct checkpoint_source *source = w->source;
+    struct kernels *k = source->clip->kernels;
     enum status status = write_config(w, error);
     if (status == STATUS_OK)
         status = write_about(w, error);
-    if (status == STATUS_OK && w->source->vocab != NULL)
-        status = write_bytes(w, CHECKPOINT_VOCAB_NAME, w->source->vocab, w->source->vocab_size,
+    if (status == STATUS_OK && source->vocab != NULL)
+        status = write_bytes(w, CHECKPOINT_VOCAB_NAME, source->vocab, source->vocab_size,
                              error);
     if (status == STATUS_OK)
-        status = write_model(w, error);
+        status = write_weights(w, CHECKPOINT_MODEL_NAME, source->clip->parameters, error);
+    if (status == STATUS_OK && source->average != NULL)
+        status = write_weights(w, CHECKPOINT_AVERAGE_NAME, source->average, error);
     if (status == STATUS_OK)
         status = write_state(w, error);
     if (status == STATUS_OK)
-        status = w->source->clip->kernels->check(w->source->clip->kernels, error);
+        status = k->check(k, error);
     if (status == STATUS_OK)
         status = manifest_write(&w->manifest, w->directory, error);
     return status;
@@ -227,17 +234,20 @@ static bool file_exists(const char *directory, const char *name)
     return access(path, F_OK) == 0;
 }
 
-/* Our own directories have a manifest, which lists what they must have. */
-static enum status verify(const char *directory, bool *foreign, struct error *error)
+static bool is_foreign(const char *directory)
+{
+    return !file_exists(directory, MANIFEST_NAME) &&
+           !file_exists(directory, CHECKPOINT_STATE_NAME) &&
+           !file_exists(directory, CHECKPOINT_ABOUT_NAME);
+}
+
+/* Our own directories have a manifest, which lists what they must have. Averaged weights that
+ * it does not list are not the checkpoint's. */
+static enum status verify(const char *directory, bool *has_average, struct error *error)
 {
     static const char *const needed[] = {CHECKPOINT_CONFIG_NAME, CHECKPOINT_MODEL_NAME,
                                          CHECKPOINT_STATE_NAME, CHECKPOINT_ABOUT_NAME};
     struct manifest manifest;
-    *foreign = !file_exists(directory, MANIFEST_NAME) &&
-               !file_exists(directory, CHECKPOINT_STATE_NAME) &&
-               !file_exists(directory, CHECKPOINT_ABOUT_NAME);
-    if (*foreign)
-        return STATUS_OK;
     enum status status = manifest_read(&manifest, directory, error);
     if (status == STATUS_NO_INPUT) /* the directory is there: this is damage */
         return error->status = STATUS_DATA;
@@ -246,6 +256,7 @@ static enum status verify(const char *directory, bool *foreign, struct error *er
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
         if (!manifest_has(&manifest, needed[i]))
             return error_set(error, STATUS_DATA, MANIFEST_NAME " does not list %s", needed[i]);
+    *has_average = manifest_has(&manifest, CHECKPOINT_AVERAGE_NAME);
     return manifest_verify(&manifest, directory, error);
 }
 
@@ -288,11 +299,17 @@ static enum status read_integers(const struct safetensors *state, const char *na
     return STATUS_OK;
 }
 
-static enum status open_state(struct checkpoint *c, const char *directory, struct error *error)
+static enum status open_tensors(struct safetensors *file, const char *directory,
+                                const char *name, struct error *error)
 {
     char path[STEP_PATH_MAX];
-    file_path(path, directory, CHECKPOINT_STATE_NAME);
-    enum status status = safetensors_open(&c->state, path, error);
+    file_path(path, directory, name);
+    return safetensors_open(file, path, error);
+}
+
+static enum status open_state(struct checkpoint *c, const char *directory, struct error *error)
+{
+    enum status status = open_tensors(&c->state, directory, CHECKPOINT_STATE_NAME, error);
     if (status == STATUS_OK)
         status = read_integers(&c->state, "step", 1, &c->step, error);
     if (status == STATUS_OK)
@@ -300,26 +317,40 @@ static enum status open_state(struct checkpoint *c, const char *directory, struc
     if (status == STATUS_OK)
         status = read_integers(&c->state, "position", 3, c->progress.position, error);
     if (status == STATUS_OK && (c->step < 0 || c->progress.samples < 0))
-        status = error_set(error, STATUS_DATA, "%s: a negative step or number of samples",
-                           path);
+        status = error_set(error, STATUS_DATA,
+                           "%s/" CHECKPOINT_STATE_NAME ": a negative step or number of samples",
+                           directory);
     c->has_state = status == STATUS_OK;
+    return status;
+}
+
+static enum status open_weights(struct checkpoint *c, const char *directory, bool foreign,
+                                struct error *error)
+{
+    enum status status = STATUS_OK;
+    c->model_name = CHECKPOINT_MODEL_NAME;
+    if (foreign)
+        status = checkpoint_weights_find(directory, &c->model_name, error);
+    if (status == STATUS_OK)
+        status = open_tensors(&c->model, directory, c->model_name, error);
+    if (status == STATUS_OK && c->has_average)
+        status = open_tensors(&c->average, directory, CHECKPOINT_AVERAGE_NAME, error);
     return status;
 }
 
 static enum status open_files(struct checkpoint *c, const char *directory, struct error *error)
 {
     char path[STEP_PATH_MAX];
-    bool foreign;
-    enum status status = verify(directory, &foreign, error);
-    if (status != STATUS_OK)
+    bool foreign = is_foreign(directory);
+    if (foreign)
+        c->has_average = file_exists(directory, CHECKPOINT_AVERAGE_NAME);
+    else if (verify(directory, &c->has_average, error) != STATUS_OK)
         return error_prefix(error, "%s", directory);
 
     file_path(path, directory, CHECKPOINT_CONFIG_NAME);
-    status = clip_config_load(&c->config, path, NULL, error);
-    if (status == STATUS_OK) {
-        file_path(path, directory, CHECKPOINT_MODEL_NAME);
-        status = safetensors_open(&c->model, path, error);
-    }
+    enum status status = clip_config_load(&c->config, path, NULL, error);
+    if (status == STATUS_OK)
+        status = open_weights(c, directory, foreign, error);
     if (status == STATUS_OK && !foreign)
         status = read_about(&c->about, directory, error);
     if (status == STATUS_OK && !foreign)
@@ -351,6 +382,7 @@ void checkpoint_close(struct checkpoint *checkpoint)
     clip_config_free(&checkpoint->config);
     metadata_free(&checkpoint->about);
     safetensors_close(&checkpoint->model);
+    safetensors_close(&checkpoint->average);
     safetensors_close(&checkpoint->state);
     *checkpoint = (struct checkpoint){0};
 }
@@ -410,157 +442,25 @@ enum status checkpoint_open_latest(struct checkpoint *checkpoint, const char *pa
     return status;
 }
 
-/* ---- from tensors to parameter blocks ---- */
+/* ---- from tensors to backend memory ---- */
 
-static float float_from_bits(uint32_t bits)
+/* *host = the weights as a block of floats, owned by the caller. */
+static enum status read_host(const struct safetensors *file, const struct parameters *table,
+                             bool resize, float **host, struct error *error)
 {
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    *host = calloc(table->floats, sizeof **host);
+    if (*host == NULL)
+        return error_memory(error, table->floats * sizeof **host, "reading a checkpoint");
+    return checkpoint_weights_read(file, table, resize, *host, error);
 }
 
-/* IEEE 754 binary16: 1 sign, 5 exponent, 10 fraction bits. */
-static float float_from_half(uint16_t half)
+static enum status load_weights(const struct checkpoint *checkpoint, struct clip *clip,
+                                bool resize, struct error *error)
 {
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16;
-    uint32_t exponent = half >> 10 & 0x1f, fraction = half & 0x3ff;
-    if (exponent == 0) { /* zero and subnormals: fraction * 2^-24 */
-        float value = (float)fraction * 0x1p-24f;
-        return sign != 0 ? -value : value;
-    }
-    if (exponent == 0x1f)
-        return float_from_bits(sign | 0x7f800000 | fraction << 13);
-    return float_from_bits(sign | (exponent + 127 - 15) << 23 | fraction << 13);
-}
-
-static bool has_shape(const struct tensor *tensor, const struct parameter *p)
-{
-    if (p->rank == 0 && tensor->rank == 1 && tensor->shape[0] == 1)
-        return true; /* open_clip takes a logit scale of either shape */
-    if (tensor->rank != p->rank)
-        return false;
-    for (int i = 0; i < p->rank; i++)
-        if (tensor->shape[i] != p->shape[i])
-            return false;
-    return true;
-}
-
-static bool is_real(enum dtype dtype)
-{
-    return dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16;
-}
-
-static void copy_values(float *out, const struct tensor *tensor, size_t count)
-{
-    const uint16_t *half = tensor->data;
-    if (tensor->dtype == DTYPE_F32)
-        memcpy(out, tensor->data, count * sizeof *out);
-    else if (tensor->dtype == DTYPE_F16)
-        for (size_t i = 0; i < count; i++)
-            out[i] = float_from_half(half[i]);
-    else
-        for (size_t i = 0; i < count; i++)
-            out[i] = float_from_bits((uint32_t)half[i] << 16);
-}
-
-static enum status wrong_tensor(const struct tensor *tensor, const struct parameter *p,
-                                struct error *error)
-{
-    char found[256], wanted[256];
-    struct tensor expected;
-    tensor_init(&expected, p->name, DTYPE_F32, p->rank, p->shape, NULL);
-    return error_set(error, STATUS_DATA, "tensor %s is %s, expected %s", tensor->name,
-                     tensor_describe(tensor, found, sizeof found),
-                     tensor_describe(&expected, wanted, sizeof wanted));
-}
-
-/* The side of a square of `cells`; 0 where that is not whole. */
-static size_t side_of(size_t cells)
-{
-    size_t side = (size_t)(sqrt((double)cells) + 0.5);
-    return side * side == cells ? side : 0;
-}
-
-/* A positional embedding of another length, interpolated; false for any other tensor. */
-static bool resizes(const struct tensor *tensor, const struct parameter *p)
-{
-    bool image = strcmp(p->name, "visual.positional_embedding") == 0;
-    if (!image && strcmp(p->name, "positional_embedding") != 0)
-        return false;
-    return tensor->rank == 2 && tensor->shape[1] == p->shape[1] &&
-           tensor->shape[0] > (image ? 1 : 0) &&
-           (!image || side_of(tensor->shape[0] - 1) > 0);
-}
-
-static enum status copy_resized(float *out, const struct tensor *tensor,
-                                const struct parameter *p, struct error *error)
-{
-    size_t rows = tensor->shape[0], C = tensor->shape[1];
-    float *values = malloc(rows * C * sizeof *values);
-    if (values == NULL)
-        return error_memory(error, rows * C * sizeof *values, "positional embeddings");
-    copy_values(values, tensor, rows * C);
-    enum status status = STATUS_OK;
-    if (strcmp(p->name, "positional_embedding") == 0)
-        positional_resize_text(out, p->shape[0], values, rows, C);
-    else
-        status = positional_resize_image(out, side_of(p->shape[0] - 1), values,
-                                         side_of(rows - 1), C, error);
-    free(values);
-    return status;
-}
-
-/* Fills block from the tensors NAME + suffix. */
-static enum status read_block(const struct safetensors *file, const struct parameters *table,
-                              const char *suffix, bool resize, float *block,
-                              struct error *error)
-{
-    for (size_t i = 0; i < table->count; i++) {
-        const struct parameter *p = &table->list[i];
-        char name[TENSOR_NAME_MAX + 1];
-        snprintf(name, sizeof name, "%s%s", p->name, suffix);
-        const struct tensor *tensor = safetensors_find(file, name);
-        if (tensor == NULL)
-            return error_set(error, STATUS_DATA, "tensor %s is missing", name);
-        if (!is_real(tensor->dtype))
-            return wrong_tensor(tensor, p, error);
-        if (has_shape(tensor, p)) {
-            copy_values(block + p->offset, tensor, p->count);
-        } else if (resize && resizes(tensor, p)) {
-            enum status status = copy_resized(block + p->offset, tensor, p, error);
-            if (status != STATUS_OK)
-                return status;
-        } else {
-            return wrong_tensor(tensor, p, error);
-        }
-    }
-    return STATUS_OK;
-}
-
-/* All of the table's tensors are there: any more are foreign. */
-static enum status refuse_extra(const struct safetensors *file, const struct parameters *table,
-                                struct error *error)
-{
-    if (file->header.count == table->count)
-        return STATUS_OK;
-    for (size_t i = 0; i < file->header.count; i++)
-        if (parameters_find(table, file->header.tensors[i].name) == NULL)
-            return error_set(error, STATUS_DATA, "tensor %s is not one of the model's",
-                             file->header.tensors[i].name);
-    return STATUS_OK;
-}
-
-static enum status load_parameters(const struct checkpoint *checkpoint, struct clip *clip,
-                                   bool resize, struct error *error)
-{
-    size_t bytes = clip->table.floats * sizeof(float);
-    float *host = calloc(1, bytes);
-    if (host == NULL)
-        return error_memory(error, bytes, "reading a checkpoint");
-    enum status status = read_block(&checkpoint->model, &clip->table, "", resize, host,
-                                    error);
-    if (status == STATUS_OK)
-        status = refuse_extra(&checkpoint->model, &clip->table, error);
+    bool average = checkpoint->uses_average;
+    float *host;
+    enum status status = read_host(average ? &checkpoint->average : &checkpoint->model,
+                                   &clip->table, resize, &host, error);
     if (status == STATUS_OK) {
         clip_set_parameters(clip, host);
         status = clip->kernels->check(clip->kernels, error);
@@ -568,19 +468,54 @@ static enum status load_parameters(const struct checkpoint *checkpoint, struct c
     free(host);
     return status == STATUS_OK
                ? status
-               : error_prefix(error, "%s/" CHECKPOINT_MODEL_NAME, checkpoint->path);
+               : error_prefix(error, "%s/%s", checkpoint->path,
+                              average ? CHECKPOINT_AVERAGE_NAME : checkpoint->model_name);
 }
 
 enum status checkpoint_load_parameters(const struct checkpoint *checkpoint, struct clip *clip,
                                        struct error *error)
 {
-    return load_parameters(checkpoint, clip, false, error);
+    return load_weights(checkpoint, clip, false, error);
 }
 
 enum status checkpoint_load_resized(const struct checkpoint *checkpoint, struct clip *clip,
                                     struct error *error)
 {
-    return load_parameters(checkpoint, clip, true, error);
+    return load_weights(checkpoint, clip, true, error);
+}
+
+static enum status require_average(const struct checkpoint *checkpoint, struct error *error)
+{
+    if (checkpoint->has_average)
+        return STATUS_OK;
+    return error_set(error, STATUS_NO_INPUT, "%s has no averaged weights, "
+                     CHECKPOINT_AVERAGE_NAME, checkpoint->path);
+}
+
+enum status checkpoint_use_average(struct checkpoint *checkpoint, struct error *error)
+{
+    enum status status = require_average(checkpoint, error);
+    checkpoint->uses_average = status == STATUS_OK;
+    return status;
+}
+
+enum status checkpoint_load_average(const struct checkpoint *checkpoint, struct clip *clip,
+                                    float *average, struct error *error)
+{
+    enum status status = require_average(checkpoint, error);
+    if (status != STATUS_OK)
+        return status;
+    float *host;
+    struct kernels *k = clip->kernels;
+    status = read_host(&checkpoint->average, &clip->table, false, &host, error);
+    if (status == STATUS_OK) {
+        k->upload(k, average, host, clip->table.floats * sizeof *host);
+        status = k->check(k, error);
+    }
+    free(host);
+    return status == STATUS_OK
+               ? status
+               : error_prefix(error, "%s/" CHECKPOINT_AVERAGE_NAME, checkpoint->path);
 }
 
 enum status checkpoint_load_optimizer(const struct checkpoint *checkpoint,
@@ -594,9 +529,11 @@ enum status checkpoint_load_optimizer(const struct checkpoint *checkpoint,
     if (m == NULL)
         return error_memory(error, bytes, "reading a checkpoint");
     float *v = m + table->floats;
-    enum status status = read_block(&checkpoint->state, table, ".exp_avg", false, m, error);
+    enum status status =
+        checkpoint_weights_read_suffixed(&checkpoint->state, table, ".exp_avg", m, error);
     if (status == STATUS_OK)
-        status = read_block(&checkpoint->state, table, ".exp_avg_sq", false, v, error);
+        status = checkpoint_weights_read_suffixed(&checkpoint->state, table, ".exp_avg_sq", v,
+                                                  error);
     size_t expected = 2 * table->count + STATE_INTEGERS, found = checkpoint->state.header.count;
     if (status == STATUS_OK && found != expected)
         status = error_set(error, STATUS_DATA, "%zu tensors, expected %zu", found, expected);

@@ -3,14 +3,18 @@
  *   OUT/step-00001000/
  *     open_clip_config.json        the model's configuration and the preprocessing
  *     open_clip_model.safetensors  parameters, F32, open_clip's names
+ *     open_clip_model_ema.safetensors  the same tensors averaged over the steps, if the run
+ *                                  keeps an average: under the former's name, in a directory
+ *                                  of its own, open_clip opens it
  *     train_state.safetensors      NAME.exp_avg, NAME.exp_avg_sq by parameter; step I64 [1],
  *                                  samples I64 [1], position I64 [3]; settings as metadata
  *     clipipe.json                 facts about the run: tokenizer, reductions, provenance
  *     vocab.txt.gz                 the tokenizer's vocabulary, if it has one
  *     MANIFEST                     sizes and checksums of the above (manifest.h)
  *
- * open_clip opens the directory as local-dir:PATH. A directory with only the first two files
- * is taken for one that another program wrote: it gives weights and no training state. */
+ * open_clip opens the directory as local-dir:PATH. A directory without the last four is taken
+ * for one that another program wrote: it gives weights and no training state. What its weights
+ * may be called and how their tensors may be named is in checkpoint_weights.h. */
 #ifndef MODEL_CHECKPOINT_H
 #define MODEL_CHECKPOINT_H
 
@@ -38,6 +42,7 @@ struct checkpoint_progress {
 struct checkpoint_source {
     struct clip *clip;
     const struct optimizer *optimizer; /* its step names the directory */
+    const float *average;              /* backend memory [clip->table.floats], or NULL */
     struct checkpoint_progress progress;
     const struct metadata *settings; /* seed, learning rate, ...: a resumed run shares them */
     const struct metadata *about;    /* tokenizer, reductions, provenance lines, versions */
@@ -61,7 +66,11 @@ struct checkpoint {
     char *path;
     struct clip_config config;
     struct metadata about; /* as it was saved; empty in a foreign directory */
+    const char *model_name; /* of the file that `model` is, in the directory */
     struct safetensors model;
+    bool has_average;
+    bool uses_average; /* checkpoint_use_average was called */
+    struct safetensors average;
     bool has_state;
     struct safetensors state; /* state.header.metadata holds the settings */
     int64_t step;             /* 0 without state */
@@ -82,9 +91,13 @@ enum status checkpoint_open_latest(struct checkpoint *checkpoint, const char *pa
 
 void checkpoint_close(struct checkpoint *checkpoint);
 
+/* From here on, checkpoint_load_parameters and checkpoint_load_resized give the averaged
+ * weights. STATUS_NO_INPUT where the checkpoint has none. */
+enum status checkpoint_use_average(struct checkpoint *checkpoint, struct error *error);
+
 /* Copy into a model that was opened with this configuration, or one with the same tensors.
- * F32, F16 and BF16 are read. STATUS_DATA names a tensor that is missing, has another shape or
- * is not the model's. */
+ * STATUS_DATA names a tensor that is missing, has another shape or type than it should, comes
+ * twice or is not the model's. */
 enum status checkpoint_load_parameters(const struct checkpoint *checkpoint, struct clip *clip,
                                        struct error *error);
 
@@ -92,6 +105,12 @@ enum status checkpoint_load_parameters(const struct checkpoint *checkpoint, stru
  * are interpolated (positional.h). For a fine-tuning that starts from the weights alone. */
 enum status checkpoint_load_resized(const struct checkpoint *checkpoint, struct clip *clip,
                                     struct error *error);
+
+/* average[clip->table.floats] (memory of clip's backend) = the averaged weights, for a run that
+ * goes on. STATUS_NO_INPUT where the checkpoint has none; else as checkpoint_load_parameters,
+ * uses_average or not. */
+enum status checkpoint_load_average(const struct checkpoint *checkpoint, struct clip *clip,
+                                    float *average, struct error *error);
 
 /* As checkpoint_load_parameters, for the moments and the step. STATUS_DATA without state. */
 enum status checkpoint_load_optimizer(const struct checkpoint *checkpoint,

@@ -239,8 +239,10 @@ static void append_model(struct builder *b, const struct clip_config *config)
     append_vision(b, config);
     struct block_start start = text_start(&t->transformer);
     append_blocks(b, o->blocks, "", &t->transformer, &start);
-    start_from(append(b, &o->token_embedding, "token_embedding.weight", 2, t->vocab_size, C),
-               DISTRIBUTION_NORMAL, 0.02);
+    struct parameter *tokens =
+        append(b, &o->token_embedding, "token_embedding.weight", 2, t->vocab_size, C);
+    tokens->lookup = true;
+    start_from(tokens, DISTRIBUTION_NORMAL, 0.02);
     append_norm(b, &o->head.norm_weight, &o->head.norm_bias, "ln_final", C);
     append_text_linear(b, config);
 }
@@ -255,8 +257,9 @@ static size_t place_group(struct builder *builder, enum decay_group group, size_
         if (p->decay != group)
             continue;
         p->offset = offset;
+        p->span = size_round_up(p->count, ALIGNMENT_FLOATS);
         *builder->targets[i] = offset;
-        offset += size_round_up(p->count, ALIGNMENT_FLOATS);
+        offset += p->span;
         all->total += p->count;
     }
     return offset;

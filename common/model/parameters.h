@@ -1,10 +1,10 @@
 /* parameters.h - where every parameter of a CLIP model stands in one block of floats.
  *
  * Gradients and the optimiser's moments have the same layout in blocks of their own, so that
- * one offset serves all four. The order is by weight decay, so that an optimiser runs over two
- * ranges: tensors that decay by any rule, then positional embeddings, which decay in open_clip
- * 3 and not in 4, then those that never do. Each tensor begins on a multiple of 16 floats; the
- * floats between tensors are zero in all four blocks and stay so.
+ * one offset serves all four. The order is by weight decay, so that an optimiser runs over few
+ * ranges: tensors that decay, then positional embeddings, which decay in open_clip 3 and not
+ * in 4, then those that never do. Each tensor begins on a multiple of 16 floats; the floats
+ * between tensors are zero in all four blocks and stay so.
  *
  * Names, shapes and order are those of open_clip's native CLIP (its named_parameters()). */
 #ifndef MODEL_PARAMETERS_H
@@ -26,7 +26,7 @@ enum distribution {
     DISTRIBUTION_SIN_COS   /* positional_sin_cos */
 };
 
-/* By weight decay, in the order of the block. */
+/* By weight decay, in the order of the block; optimizer.h says which policy takes which. */
 enum decay_group {
     DECAY_ALWAYS,   /* two or more dimensions */
     DECAY_POSITION, /* the same, and a positional embedding */
@@ -39,8 +39,11 @@ struct parameter {
     size_t shape[PARAMETER_RANK_MAX];
     size_t count;  /* floats: the product of shape */
     size_t offset; /* floats, in the block */
+    size_t span;   /* floats from here to the next tensor: count and the gap */
     enum decay_group decay;
-    bool fixed; /* not trained: its gradient is always zero */
+    bool lookup; /* a table of which rows are read: no factor of a matrix product */
+    bool fixed;  /* never trained: its gradient is always zero */
+    bool frozen; /* not trained in this run (freeze.h); false at first */
     enum distribution distribution;
     double scale;
 };

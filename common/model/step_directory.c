@@ -119,9 +119,10 @@ enum status step_publish(const char *out, int64_t step, struct error *error)
 
 enum status step_remove(const char *directory, struct error *error)
 {
-    static const char *const names[] = {MANIFEST_NAME,         CHECKPOINT_STATE_NAME,
-                                        CHECKPOINT_ABOUT_NAME, CHECKPOINT_CONFIG_NAME,
-                                        CHECKPOINT_MODEL_NAME, CHECKPOINT_VOCAB_NAME};
+    static const char *const names[] = {
+        MANIFEST_NAME,         CHECKPOINT_STATE_NAME,   CHECKPOINT_ABOUT_NAME,
+        CHECKPOINT_CONFIG_NAME, CHECKPOINT_MODEL_NAME, CHECKPOINT_AVERAGE_NAME,
+        CHECKPOINT_VOCAB_NAME};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char path[STEP_PATH_MAX];
         snprintf(path, sizeof path, "%s/%s", directory, names[i]);

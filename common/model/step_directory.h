@@ -15,6 +15,7 @@
 /* The files that a checkpoint consists of (checkpoint.h), beside its MANIFEST. */
 #define CHECKPOINT_CONFIG_NAME "open_clip_config.json"
 #define CHECKPOINT_MODEL_NAME "open_clip_model.safetensors"
+#define CHECKPOINT_AVERAGE_NAME "open_clip_model_ema.safetensors"
 #define CHECKPOINT_STATE_NAME "train_state.safetensors"
 #define CHECKPOINT_ABOUT_NAME "clipipe.json"
 #define CHECKPOINT_VOCAB_NAME "vocab.txt.gz"

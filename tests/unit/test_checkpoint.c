@@ -3,7 +3,6 @@
  * checkpoints before it stay. */
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -38,6 +37,7 @@ struct run {
     struct clip_config config;
     struct clip *clip;
     struct optimizer optimizer;
+    float *average; /* backend memory [clip->table.floats] */
     struct metadata settings, about;
 };
 
@@ -58,6 +58,8 @@ static void run_open(struct run *r, const char *json)
     must(clip_open(&r->clip, r->kernels, &r->config, &shape, &error), &error);
     must(clip_initialize(r->clip, 1, &error), &error);
     must(optimizer_init(&r->optimizer, r->kernels, &r->clip->table, &settings, &error), &error);
+    r->average = r->kernels->allocate(r->kernels, r->clip->table.floats * sizeof(float));
+    memcpy(r->average, r->clip->parameters, r->clip->table.floats * sizeof(float));
     must(metadata_set(&r->settings, "seed", "1", &error), &error);
     must(metadata_set(&r->settings, "lr", "0.001", &error), &error);
     must(metadata_set(&r->about, "tokenizer", "clip", &error), &error);
@@ -67,6 +69,7 @@ static void run_open(struct run *r, const char *json)
 static void run_close(struct run *r)
 {
     optimizer_free(&r->optimizer);
+    r->kernels->release(r->kernels, r->average);
     clip_close(r->clip);
     clip_config_free(&r->config);
     kernels_close(r->kernels);
@@ -92,6 +95,8 @@ static void run_step(struct run *r)
     must(clip_step_gradients(r->clip, &batch, &loss, &error), &error);
     double norm = optimizer_gradient_norm(&r->optimizer, r->clip->gradients);
     optimizer_step(&r->optimizer, r->clip->parameters, r->clip->gradients, norm, 0.01);
+    for (size_t i = 0; i < r->clip->table.floats; i++)
+        r->average[i] += (r->clip->parameters[i] - r->average[i]) / 4;
 }
 
 static enum status run_save(struct run *r, const char *out, int keep, struct error *error)
@@ -99,6 +104,7 @@ static enum status run_save(struct run *r, const char *out, int keep, struct err
     const struct checkpoint_source source = {
         .clip = r->clip,
         .optimizer = &r->optimizer,
+        .average = r->average,
         .progress = {.samples = 3 * r->optimizer.step, .position = {1, 20, 300}},
         .settings = &r->settings,
         .about = &r->about,
@@ -113,6 +119,7 @@ static void run_load(struct run *r, const struct checkpoint *c)
     struct error error = {0};
     must(checkpoint_load_parameters(c, r->clip, &error), &error);
     must(checkpoint_load_optimizer(c, &r->optimizer, &error), &error);
+    must(checkpoint_load_average(c, r->clip, r->average, &error), &error);
 }
 
 static bool same_block(const struct run *a, const float *x, const float *y)
@@ -125,14 +132,15 @@ static bool same_state(const struct run *a, const struct run *b)
     return same_block(a, a->clip->parameters, b->clip->parameters) &&
            same_block(a, a->optimizer.m, b->optimizer.m) &&
            same_block(a, a->optimizer.v, b->optimizer.v) &&
+           same_block(a, a->average, b->average) &&
            a->optimizer.step == b->optimizer.step;
 }
 
 /* ---- files ---- */
 
-static const char *const file_names[] = {MANIFEST_NAME,         CHECKPOINT_CONFIG_NAME,
-                                         CHECKPOINT_MODEL_NAME, CHECKPOINT_STATE_NAME,
-                                         CHECKPOINT_ABOUT_NAME, CHECKPOINT_VOCAB_NAME};
+static const char *const file_names[] = {
+    MANIFEST_NAME,         CHECKPOINT_CONFIG_NAME, CHECKPOINT_MODEL_NAME, CHECKPOINT_STATE_NAME,
+    CHECKPOINT_ABOUT_NAME, CHECKPOINT_VOCAB_NAME,  CHECKPOINT_AVERAGE_NAME};
 enum { FILES = sizeof file_names / sizeof file_names[0] };
 
 static const char *path_of(const char *directory, const char *name)
@@ -218,6 +226,84 @@ static void test_round_trip(void)
     run_close(&b);
 }
 
+/* The averaged weights where they are asked for, and only there. */
+static void test_average(void)
+{
+    const char *out = fresh("average");
+    struct run a, b;
+    struct error error = {0};
+    struct checkpoint c;
+    run_open(&a, config_json);
+    run_open(&b, config_json);
+    for (int i = 0; i < 3; i++)
+        run_step(&a);
+    CHECK(!same_block(&a, a.clip->parameters, a.average), "there would be nothing to test");
+    must(run_save(&a, out, 2, &error), &error);
+    must(checkpoint_open(&c, path_of(out, "step-00000003"), &error), &error);
+    CHECK(c.has_average && !c.uses_average, "has %d, uses %d", c.has_average, c.uses_average);
+    must(checkpoint_load_parameters(&c, b.clip, &error), &error);
+    CHECK(same_block(&a, b.clip->parameters, a.clip->parameters), "the last unless asked");
+    must(checkpoint_use_average(&c, &error), &error);
+    must(checkpoint_load_parameters(&c, b.clip, &error), &error);
+    CHECK(same_block(&a, b.clip->parameters, a.average), "the average");
+    clip_set_parameters(b.clip, a.clip->parameters);
+    must(checkpoint_load_resized(&c, b.clip, &error), &error);
+    CHECK(same_block(&a, b.clip->parameters, a.average), "the average, resized");
+    must(checkpoint_load_average(&c, b.clip, b.average, &error), &error);
+    CHECK(same_block(&a, b.average, a.average), "the average to go on with");
+    checkpoint_close(&c);
+
+    /* By itself and under the other name it is a model. */
+    struct buffer bytes = get_file(path_of(out, "step-00000003/" CHECKPOINT_AVERAGE_NAME));
+    const char *alone = fresh("average-alone");
+    put_file(path_of(alone, CHECKPOINT_CONFIG_NAME), config_json, strlen(config_json));
+    put_file(path_of(alone, CHECKPOINT_MODEL_NAME), bytes.data, bytes.size);
+    must(checkpoint_open(&c, alone, &error), &error);
+    clip_set_parameters(b.clip, a.clip->parameters);
+    must(checkpoint_load_parameters(&c, b.clip, &error), &error);
+    CHECK(same_block(&a, b.clip->parameters, a.average), "the average alone");
+    CHECK(checkpoint_use_average(&c, &error) == STATUS_NO_INPUT, "it has no average");
+    checkpoint_close(&c);
+    put_file(path_of(alone, CHECKPOINT_AVERAGE_NAME), bytes.data, bytes.size);
+    must(checkpoint_open(&c, alone, &error), &error);
+    must(checkpoint_use_average(&c, &error), &error); /* of another program, in our name */
+    checkpoint_close(&c);
+    put_file(path_of(alone, CHECKPOINT_AVERAGE_NAME), bytes.data, bytes.size - 1);
+    CHECK(checkpoint_open(&c, alone, &error) == STATUS_DATA, "damaged");
+    buffer_free(&bytes);
+    run_close(&a);
+    run_close(&b);
+}
+
+/* A run that keeps none, over one that did; what lies there by chance is not taken for it. */
+static void test_no_average(void)
+{
+    const char *out = fresh("no-average");
+    struct run r;
+    struct error error = {0};
+    struct checkpoint c;
+    run_open(&r, config_json);
+    must(run_save(&r, out, 2, &error), &error);
+    float *average = r.average, kept = average[3];
+    r.average = NULL;
+    must(run_save(&r, out, 2, &error), &error);
+    CHECK(!exists(out, "step-00000000/" CHECKPOINT_AVERAGE_NAME), "the earlier one is gone");
+    put_file(path_of(out, "step-00000000/" CHECKPOINT_AVERAGE_NAME), "notes", 5);
+    must(checkpoint_open(&c, path_of(out, "step-00000000"), &error), &error);
+    CHECK(!c.has_average, "not listed");
+    CHECK(checkpoint_use_average(&c, &error) == STATUS_NO_INPUT && !c.uses_average, "use");
+    CHECK(strstr(error.text, "step-00000000 has no averaged weights") != NULL, "%s",
+          error.text);
+    average[3] = 77;
+    CHECK(checkpoint_load_average(&c, r.clip, average, &error) == STATUS_NO_INPUT, "load");
+    CHECK(average[3] == 77, "nothing is written");
+    average[3] = kept;
+    must(checkpoint_load_parameters(&c, r.clip, &error), &error);
+    checkpoint_close(&c);
+    r.average = average;
+    run_close(&r);
+}
+
 static void test_keep(void)
 {
     const char *out = fresh("keep");
@@ -239,7 +325,8 @@ static void test_keep(void)
               exists(out, "step-100000002/" MANIFEST_NAME),
           "two are kept");
     CHECK(exists(out, "step-100000000/notes") &&
-              !exists(out, "step-100000000/" CHECKPOINT_MODEL_NAME),
+              !exists(out, "step-100000000/" CHECKPOINT_MODEL_NAME) &&
+              !exists(out, "step-100000000/" CHECKPOINT_AVERAGE_NAME),
           "a user's file stays, ours goes");
     CHECK(!exists(out, "step-100000002.old") && !exists(out, "step-100000002.tmp"), "traces");
     run_close(&r);
@@ -336,10 +423,13 @@ static void test_incomplete(void)
                 manifest_add(&some, all.files[i].name, all.files[i].size, all.files[i].crc);
         must(manifest_write(&some, directory, &error), &error);
         const char *name = all.files[left_out].name;
-        bool needed = strcmp(name, CHECKPOINT_VOCAB_NAME) != 0;
+        bool average = strcmp(name, CHECKPOINT_AVERAGE_NAME) == 0;
+        bool needed = !average && strcmp(name, CHECKPOINT_VOCAB_NAME) != 0;
         enum status status = checkpoint_open(&c, directory, &error);
         CHECK(status == (needed ? STATUS_DATA : STATUS_OK), "without %s: status %d", name,
               status);
+        CHECK(needed || c.has_average == !average, "without %s: an average %d", name,
+              c.has_average);
         if (status == STATUS_OK)
             checkpoint_close(&c);
     }
@@ -425,7 +515,8 @@ static void test_unwritable(void)
 static void make_leftover(const char *out, const char *name)
 {
     CHECK(mkdir(path_of(out, name), 0777) == 0, "%s: %s", name, strerror(errno));
-    put_file(path_of(path_of(out, name), CHECKPOINT_MODEL_NAME), "half", 4);
+    put_file(path_of(path_of(out, name), CHECKPOINT_MODEL_NAME), "whole", 5);
+    put_file(path_of(path_of(out, name), CHECKPOINT_AVERAGE_NAME), "half", 4);
 }
 
 static void test_leftovers(void)
@@ -457,141 +548,69 @@ static void test_leftovers(void)
 
 /* ---- directories of other programs ---- */
 
-/* The run's model as a foreign directory, after `change` has had its way with the tensors. */
-static void write_foreign(struct run *r, const char *directory,
-                          void (*change)(struct tensor *tensors, size_t *count))
+/* The run's model but for the last `missing` tensors; what else may be in such a file is
+ * test_checkpoint_weights' matter. */
+static void write_foreign(struct run *r, const char *path, size_t missing)
 {
     const struct parameters *table = &r->clip->table;
-    struct tensor *tensors = calloc(table->count + 1, sizeof *tensors);
-    size_t count = table->count;
+    struct tensor *tensors = calloc(table->count, sizeof *tensors);
     struct error error = {0};
     static const struct metadata none;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < table->count; i++)
         tensor_init(&tensors[i], table->list[i].name, DTYPE_F32, table->list[i].rank,
                     table->list[i].shape, r->clip->parameters + table->list[i].offset);
-    change(tensors, &count);
-    char path[600];
-    snprintf(path, sizeof path, "%s/%s", directory, CHECKPOINT_MODEL_NAME);
-    must(safetensors_write(path, tensors, count, &none, NULL, &error), &error);
+    must(safetensors_write(path, tensors, table->count - missing, &none, NULL, &error), &error);
     free(tensors);
 }
 
-static void change_nothing(struct tensor *tensors, size_t *count)
+static void check_foreign(struct run *r, const char *directory, const char *name)
 {
-    (void)tensors;
-    (void)count;
-}
-
-static void drop_last(struct tensor *tensors, size_t *count)
-{
-    (void)tensors;
-    --*count;
-}
-
-static void add_one(struct tensor *tensors, size_t *count)
-{
-    const size_t shape[] = {1};
-    tensor_init(&tensors[*count], "logit_bias", DTYPE_F32, 1, shape, tensors[2].data);
-    ++*count;
-}
-
-static void flatten(struct tensor *tensors, size_t *count)
-{
-    (void)count;
-    tensors[0].shape[0] *= tensors[0].shape[1];
-    tensors[0].rank = 1;
-}
-
-static void transpose(struct tensor *tensors, size_t *count)
-{
-    (void)count;
-    tensors[0].shape[0] = 4;
-    tensors[0].shape[1] = 3;
-}
-
-static void add_dimension(struct tensor *tensors, size_t *count)
-{
-    (void)count;
-    tensors[0].shape[2] = 1;
-    tensors[0].rank = 3;
-}
-
-static void make_integers(struct tensor *tensors, size_t *count)
-{
-    (void)count;
-    tensors[1].dtype = DTYPE_I32;
-}
-
-static void scale_with_dimension(struct tensor *tensors, size_t *count)
-{
-    (void)count;
-    tensors[2].rank = 1;
-    tensors[2].shape[0] = 1;
-}
-
-/* 1, -2, the largest, the smallest subnormal, -0, infinity. */
-static const uint16_t halves[] = {0x3c00, 0xc000, 0x7bff, 0x0001, 0x8000, 0x7c00};
-static const float half_values[] = {1, -2, 65504, 0x1p-24f, -0.0f, INFINITY};
-static uint16_t half_storage[12];
-
-static void make_halves(struct tensor *tensors, size_t *count)
-{
-    (void)count;
-    memcpy(half_storage, halves, sizeof halves);
-    tensor_init(&tensors[0], "positional_embedding", DTYPE_F16, 2, (size_t[]){3, 4},
-                half_storage);
-}
-
-static void make_bfloats(struct tensor *tensors, size_t *count)
-{
-    (void)count;
-    half_storage[0] = 0x3fc0; /* 1.5 */
-    half_storage[1] = 0xc0a0; /* -5 */
-    tensor_init(&tensors[0], "positional_embedding", DTYPE_BF16, 2, (size_t[]){3, 4},
-                half_storage);
-}
-
-static void check_foreign(struct run *r, const char *directory,
-                          void (*change)(struct tensor *, size_t *), const char *message)
-{
+    const char *missing = r->clip->table.list[r->clip->table.count - 1].name;
+    char message[700];
+    struct run loaded;
     struct checkpoint c;
     struct error error = {0};
-    write_foreign(r, directory, change);
+    write_foreign(r, path_of(directory, name), 0);
     must(checkpoint_open(&c, directory, &error), &error);
     CHECK(!c.has_state && c.step == 0, "a foreign directory has no state");
     CHECK(checkpoint_load_optimizer(&c, &r->optimizer, &error) == STATUS_DATA, "no moments");
-    enum status status = checkpoint_load_parameters(&c, r->clip, &error);
-    if (message == NULL)
-        CHECK(status == STATUS_OK, "%s", error.text);
-    else
-        CHECK(status == STATUS_DATA && strstr(error.text, message) != NULL,
-              "'%s', expected '%s'", error.text, message);
+    CHECK(checkpoint_load_average(&c, r->clip, r->average, &error) == STATUS_NO_INPUT,
+          "no average");
+    run_open(&loaded, config_json);
+    must(checkpoint_load_parameters(&c, loaded.clip, &error), &error);
+    CHECK(same_block(r, r->clip->parameters, loaded.clip->parameters), "%s", name);
+    run_close(&loaded);
+    checkpoint_close(&c);
+
+    write_foreign(r, path_of(directory, name), 1);
+    must(checkpoint_open(&c, directory, &error), &error);
+    snprintf(message, sizeof message, "%s: tensor %s is missing", path_of(directory, name),
+             missing);
+    CHECK(checkpoint_load_parameters(&c, r->clip, &error) == STATUS_DATA, "%s", name);
+    CHECK(strcmp(error.text, message) == 0, "'%s', expected '%s'", error.text, message);
     checkpoint_close(&c);
 }
 
+/* By all names that a directory may have the weights under, each before those above it. */
 static void test_foreign(void)
 {
+    static const char *const names[] = {"model.safetensors",
+                                        "open_clip_pytorch_model.safetensors",
+                                        CHECKPOINT_MODEL_NAME};
     const char *out = fresh("foreign");
     struct run r;
+    struct checkpoint c;
+    struct error error = {0}, warning;
     run_open(&r, config_json);
-    const float *first = r.clip->parameters + r.clip->table.list[0].offset;
+    run_step(&r);
     put_file(path_of(out, CHECKPOINT_CONFIG_NAME), config_json, strlen(config_json));
-    check_foreign(&r, out, change_nothing, NULL);
-    check_foreign(&r, out, scale_with_dimension, NULL);
-    check_foreign(&r, out, drop_last, "tensor ln_final.bias is missing");
-    check_foreign(&r, out, add_one, "tensor logit_bias is not one of the model's");
-    check_foreign(&r, out, flatten,
-                  "tensor positional_embedding is F32 [12], expected F32 [3,4]");
-    check_foreign(&r, out, transpose, "tensor positional_embedding is F32 [4,3], expected");
-    check_foreign(&r, out, add_dimension, "tensor positional_embedding is F32 [3,4,1], ex");
-    check_foreign(&r, out, make_integers, "tensor text_projection is I32 [4,4], expected F32");
-    check_foreign(&r, out, make_halves, NULL);
-    for (size_t i = 0; i < 6; i++)
-        CHECK(memcmp(&first[i], &half_values[i], sizeof *first) == 0, "half %zu is %g", i,
-              (double)first[i]);
-    check_foreign(&r, out, make_bfloats, NULL);
-    CHECK(first[0] == 1.5f && first[1] == -5, "bfloat16: %g %g", (double)first[0],
-          (double)first[1]);
+    CHECK(checkpoint_open(&c, out, &error) == STATUS_NO_INPUT, "no weights: %s", error.text);
+    put_file(path_of(out, "model.safetensors.index.json"), "{}", 2);
+    CHECK(checkpoint_open_latest(&c, out, &warning, &error) == STATUS_DATA &&
+              error.hint[0] != '\0',
+          "in pieces: %s", error.text);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        check_foreign(&r, out, names[i]);
     run_close(&r);
 }
 
@@ -687,6 +706,8 @@ int main(void)
         return 1;
     }
     test_round_trip();
+    test_average();
+    test_no_average();
     test_keep();
     test_damage();
     test_incomplete();

@@ -1,5 +1,6 @@
 /* test_optimizer.c - AdamW over a whole parameter block against the same formulas in double,
- * written out here: which tensors decay, clipping, the clamp of the logit scale, the gaps. */
+ * written out here: which tensors decay under each policy, by name, clipping, the clamp of the
+ * logit scale, the gaps. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -10,9 +11,41 @@
 static const char *const config_json =
     "{\"embed_dim\": 5,"
     " \"vision_cfg\": {\"image_size\": 6, \"patch_size\": 3, \"layers\": 1, \"width\": 3,"
-    "   \"head_width\": 3},"
+    "   \"head_width\": 3, \"ls_init_value\": 0.1},"
     " \"text_cfg\": {\"context_length\": 3, \"vocab_size\": 7, \"width\": 5, \"heads\": 1,"
-    "   \"layers\": 1}}";
+    "   \"layers\": 1, \"proj_bias\": true}}";
+
+/* What decays, and under which policies; nothing else does. */
+enum { OPEN_CLIP_3 = 1 << DECAY_OPEN_CLIP_3, OPEN_CLIP_4 = 1 << DECAY_OPEN_CLIP_4,
+       KERNELS = 1 << DECAY_KERNELS, ALL = OPEN_CLIP_3 | OPEN_CLIP_4 | KERNELS };
+
+static const struct {
+    const char *name;
+    int policies;
+} decaying[] = {
+    {"positional_embedding", OPEN_CLIP_3},
+    {"visual.positional_embedding", OPEN_CLIP_3},
+    {"token_embedding.weight", OPEN_CLIP_3 | OPEN_CLIP_4},
+    {"visual.proj", ALL},
+    {"visual.conv1.weight", ALL},
+    {"visual.transformer.resblocks.0.attn.in_proj_weight", ALL},
+    {"visual.transformer.resblocks.0.attn.out_proj.weight", ALL},
+    {"visual.transformer.resblocks.0.mlp.c_fc.weight", ALL},
+    {"visual.transformer.resblocks.0.mlp.c_proj.weight", ALL},
+    {"transformer.resblocks.0.attn.in_proj_weight", ALL},
+    {"transformer.resblocks.0.attn.out_proj.weight", ALL},
+    {"transformer.resblocks.0.mlp.c_fc.weight", ALL},
+    {"transformer.resblocks.0.mlp.c_proj.weight", ALL},
+    {"text_projection.weight", ALL},
+};
+
+static bool should_decay(const char *name, enum decay_policy policy)
+{
+    for (size_t i = 0; i < sizeof decaying / sizeof decaying[0]; i++)
+        if (strcmp(decaying[i].name, name) == 0)
+            return (decaying[i].policies & 1 << policy) != 0;
+    return false;
+}
 
 static const struct optimizer_settings settings = {
     .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-6, .weight_decay = 0.2, .clip_norm = 1.5};
@@ -102,7 +135,7 @@ static void expect_step(struct fixture *f, int step, double norm, double lr)
     double scale = s->clip_norm > 0 && norm > s->clip_norm ? s->clip_norm / norm : 1;
     for (size_t i = 0; i < f->table.count; i++) {
         const struct parameter *t = &f->table.list[i];
-        double decay = t->rank >= 2 ? lr * s->weight_decay : 0;
+        double decay = should_decay(t->name, s->decay_policy) ? lr * s->weight_decay : 0;
         for (size_t at = t->offset; at < t->offset + t->count; at++) {
             double g = scale * f->g[at];
             f->m[at] = s->beta1 * f->m[at] + (1 - s->beta1) * g;
@@ -131,10 +164,12 @@ static void compare(struct fixture *f, const char *device)
         CHECK(f->host[at] == 0, "%s: the gap at %zu holds %g", device, at, (double)f->host[at]);
 }
 
-static void test_steps(const char *device, double gradient_scale)
+static void test_steps(const char *device, double gradient_scale, enum decay_policy policy)
 {
     struct fixture f;
-    fixture_open(&f, device, &settings);
+    struct optimizer_settings with = settings;
+    with.decay_policy = policy;
+    fixture_open(&f, device, &with);
     for (int step = 1; step <= STEPS; step++) {
         double lr = 0.01 / step;
         double expected = make_gradient(&f, step, gradient_scale);
@@ -145,6 +180,32 @@ static void test_steps(const char *device, double gradient_scale)
     }
     CHECK(f.optimizer.step == STEPS, "%lld steps", (long long)f.optimizer.step);
     compare(&f, device);
+    fixture_close(&f);
+}
+
+/* Every tensor by name; and all names of the list are tensors of the model. */
+static void test_policy(enum decay_policy policy)
+{
+    static const char *const names[] = {"open_clip-3", "open_clip-4", "kernels"};
+    struct fixture f;
+    struct optimizer_settings with = settings;
+    with.decay_policy = policy;
+    fixture_open(&f, "ref", &with);
+    CHECK(strcmp(decay_policy_names[policy], names[policy]) == 0, "%s", names[policy]);
+    for (size_t i = 0; i < f.table.count; i++)
+        CHECK(decay_policy_covers(policy, &f.table.list[i]) ==
+                  should_decay(f.table.list[i].name, policy),
+              "%s: %s", names[policy], f.table.list[i].name);
+    for (size_t i = 0; i < sizeof decaying / sizeof decaying[0]; i++)
+        CHECK(parameters_find(&f.table, decaying[i].name) != NULL, "%s", decaying[i].name);
+
+    /* Nothing is frozen: the ranges are the whole block, in order. */
+    size_t end = 0;
+    for (size_t i = 0; i < f.optimizer.range_count; i++) {
+        CHECK(f.optimizer.ranges[i].begin == end, "%s: range %zu", names[policy], i);
+        end = f.optimizer.ranges[i].end;
+    }
+    CHECK(end == f.table.floats, "%s: ranges end at %zu", names[policy], end);
     fixture_close(&f);
 }
 
@@ -190,10 +251,13 @@ static void test_bad_norm(void)
 
 int main(void)
 {
-    test_steps("ref", 0.05); /* below the clipping norm */
-    test_steps("ref", 5);    /* above */
-    test_steps("cpu", 0.05);
-    test_steps("cpu", 5);
+    for (enum decay_policy policy = DECAY_OPEN_CLIP_3; policy <= DECAY_KERNELS; policy++) {
+        test_policy(policy);
+        test_steps("ref", 0.05, policy); /* below the clipping norm */
+        test_steps("ref", 5, policy);    /* above */
+        test_steps("cpu", 0.05, policy);
+        test_steps("cpu", 5, policy);
+    }
     test_clamp(-1, log(100));
     test_clamp(1, 0);
     test_moments();
