@@ -21,12 +21,15 @@
 
 enum { LIST_LIMIT = 16 << 20, SUBSETS_MAX = 16, BATCH = 64 };
 
+enum { TEXT_AS_TRAINED, TEXT_CUT, TEXT_BY_SYNTAX };
+
+static const char *const text_names[] = {"trained", "truncate", "syntax", NULL};
 static const char *const device_names[] = {"cpu", "ref", "cuda", "auto", NULL};
 
 static struct {
     const char *model, *dataset, *name, *subset, *vocab;
     int64_t expect, allow_dropped, threads;
-    int device;
+    int device, text;
     bool ema;
 } options = {.subset = ""};
 
@@ -46,6 +49,8 @@ static struct option_spec option_table[] = {
     {.name = "allow-dropped", .argument = "N",
      .help = "samples that the stages before may have dropped",
      OPTION_INTEGER(&options.allow_dropped, 0, 0x1p53)},
+    {.name = "text", .argument = "NAME", .help = "how prompts that are too long are reduced",
+     OPTION_CHOICE(&options.text, text_names)},
     {.name = "vocab", .argument = "FILE", .help = "in place of the checkpoint's vocabulary",
      OPTION_TEXT(&options.vocab)},
     {.name = "device", .argument = "NAME", .neutral = true, .help = "backend",
@@ -172,6 +177,10 @@ static void open_model(struct evaluation *e, size_t kept)
     stage_check(e->stage, checkpoint_load_parameters(&e->checkpoint, e->clip, &error), &error);
     stage_check(e->stage,
                 caption_encoder_open(&encoder, &e->checkpoint, options.vocab, &error), &error);
+    if (options.text == TEXT_BY_SYNTAX ||
+        (options.text == TEXT_AS_TRAINED && caption_encoder_trained_by_syntax(&e->checkpoint)))
+        stage_check(e->stage,
+                    caption_encoder_reduce_by_syntax(&encoder, &e->checkpoint, &error), &error);
     e->weights = calloc(e->classes.count,
                         e->checkpoint.config.embed_dim * sizeof e->weights[0]);
     if (e->weights == NULL)

@@ -180,6 +180,13 @@ static enum status rank_pieces(struct caption_encoder *encoder, struct error *er
     return status;
 }
 
+bool caption_encoder_trained_by_syntax(const struct checkpoint *checkpoint)
+{
+    static const char syntax[] = "syntax:";
+    const char *strategy = metadata_get(&checkpoint->about, "text.strategy");
+    return strategy != NULL && strncmp(strategy, syntax, strlen(syntax)) == 0;
+}
+
 enum status caption_encoder_reduce_by_syntax(struct caption_encoder *encoder,
                                              const struct checkpoint *checkpoint,
                                              struct error *error)

@@ -3,6 +3,7 @@
 #ifndef MODEL_CAPTION_ENCODER_H
 #define MODEL_CAPTION_ENCODER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -46,6 +47,9 @@ struct caption_encoder {
 enum status caption_encoder_open(struct caption_encoder *encoder,
                                  const struct checkpoint *checkpoint, const char *vocab,
                                  struct error *error);
+
+/* Whether the captions of the training were reduced so: the fact text.strategy. */
+bool caption_encoder_trained_by_syntax(const struct checkpoint *checkpoint);
 
 /* From now on a caption that is too long keeps its most important words and not its first, as
  * the prompts do in CLIPA's evaluation of models that are pre-trained on so reduced captions

@@ -150,7 +150,7 @@ predict() {
 
 # evaluate OPTION...: classifies the test split of $data, a data set in CLIP_benchmark's layout,
 # with the class names and templates that it brings, its images prepared as the checkpoint says
-# but for the recipe's `crop`. Prompts are cut to the model's length.
+# but for the recipe's `crop`, its prompts reduced like the captions of the training.
 evaluate() {
     suffix=tar
     [ ! -e "$data/test/0.tar.zst" ] || suffix=tar.zst
