@@ -153,7 +153,7 @@ bench: all $(benches)
 FUZZ_SECONDS ?= 60
 fuzz_library := $(filter-out common/formats/contact_sheet.c, \
                 $(wildcard common/base/*.c common/stream/*.c common/formats/*.c)) \
-                common/model/config.c
+                $(addprefix common/model/,checkpoint_weights.c config.c parameters.c positional.c)
 fuzz: $(fuzz_sources:tests/fuzz/%.c=fuzz-%)
 fuzz-%: tests/fuzz/%.c $(build)/tests/fuzz/%
 	@mkdir -p build/fuzz/$*.corpus

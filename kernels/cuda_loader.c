@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "kernels/cuda/cuda_backend.h"
-#include "kernels/kernels.h"
 
 #define CUDA_LIBRARY "libclipipe-cuda.so"
 
@@ -26,7 +25,8 @@ static bool beside_program(char path[PATH_MAX])
     return true;
 }
 
-enum status cuda_load(struct kernels **k, int threads, struct error *error)
+enum status cuda_load(struct kernels **k, enum precision precision, int threads,
+                      struct error *error)
 {
     char path[PATH_MAX];
     (void)threads;
@@ -45,5 +45,5 @@ enum status cuda_load(struct kernels **k, int threads, struct error *error)
     if (open == NULL)
         return error_set(error, STATUS_UNAVAILABLE, "%s has no " CUDA_OPEN_SYMBOL,
                          CUDA_LIBRARY);
-    return open(k, sizeof(struct kernels), error);
+    return open(k, precision, sizeof(struct kernels), error);
 }

@@ -4,12 +4,12 @@
 #define KERNELS_CUDA_LOADER_H
 
 #include "base/error.h"
-
-struct kernels;
+#include "kernels/kernels.h"
 
 /* Looks for libclipipe-cuda.so in ../lib beside the running program's directory, then where the
  * dynamic linker looks. `threads` is not used. STATUS_UNAVAILABLE where there is none, no
  * driver or no device. It stays open until the process ends. */
-enum status cuda_load(struct kernels **k, int threads, struct error *error);
+enum status cuda_load(struct kernels **k, enum precision precision, int threads,
+                      struct error *error);
 
 #endif

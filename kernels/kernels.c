@@ -10,24 +10,41 @@
 /* The one place where a backend is chosen. */
 static const struct {
     const char *name;
-    enum status (*open)(struct kernels **k, int threads, struct error *error);
+    enum status (*open)(struct kernels **k, enum precision precision, int threads,
+                        struct error *error);
 } backends[] = {
     {"ref", ref_open},
     {"cpu", cpu_open},
     {"cuda", cuda_load},
 };
 
-enum status kernels_open(struct kernels **k, const char *device, int threads,
-                         struct error *error)
+enum status kernels_open(struct kernels **k, const char *device, enum precision precision,
+                         int threads, struct error *error)
 {
     if (strcmp(device, "auto") == 0)
-        return cuda_load(k, threads, error) == STATUS_OK ? STATUS_OK
-                                                         : cpu_open(k, threads, error);
+        return cuda_load(k, precision, threads, error) == STATUS_OK
+                   ? STATUS_OK
+                   : cpu_open(k, precision, threads, error);
     for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++)
         if (strcmp(device, backends[i].name) == 0)
-            return backends[i].open(k, threads, error);
+            return backends[i].open(k, precision, threads, error);
     return error_set(error, STATUS_USAGE, "unknown device '%s', expected auto, cuda, cpu or ref",
                      device);
+}
+
+bool precision_from_name(const char *name, enum precision *precision)
+{
+    static const char *const names[] = {
+        [PRECISION_FP32] = "fp32",
+        [PRECISION_AMP_BF16] = "amp_bf16",
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *precision = (enum precision)i;
+            return true;
+        }
+    }
+    return false;
 }
 
 void kernels_close(struct kernels *k)

@@ -7,9 +7,15 @@
  *   B batch   T tokens   C width   H heads   D head size (C = H*D)   F hidden width of the MLP
  *   E embedding   V vocabulary   P patch side   K kept patches   N rows (any leading dims)
  *
- * Memory: matrices are row-major, tight, fp32 unless said, and live in the backend's memory
- * (`allocate`). Outputs never overlap inputs unless an operation says so. "=" overwrites,
- * "+=" adds to what is there; gradients are named d + the value's name.
+ * Memory: matrices are row-major, tight, and live in the backend's memory (`allocate`).
+ * Outputs never overlap inputs unless an operation says so. "=" overwrites, "+=" adds to what
+ * is there; gradients are named d + the value's name.
+ *
+ * Precision: `float *` is fp32 always: parameters, their gradients, statistics, unit
+ * embeddings, the loss. `void *` is an activation (or the gradient of one, or a copy of a weight
+ * as a matrix product takes it): fp32, or under PRECISION_AMP_BF16 bfloat16, one value in two
+ * bytes, rounded to nearest even when it is written and to nothing before that: every operation
+ * computes in fp32 or wider.
  *
  * Errors: operations return nothing. A backend that fails inside one (scratch memory, device)
  * remembers the first failure, and `check` reports it; ask once a step.
@@ -33,18 +39,35 @@ enum activation {
     ACTIVATION_QUICK_GELU /* x * sigmoid(1.702 x) */
 };
 
-/* out[rows,columns] (= or +=) op(a)[rows,inner] op(b)[inner,columns] + bias[columns].
+/* The arithmetic of a whole model; open_clip's names are "fp32" and "amp_bf16". */
+enum precision { PRECISION_FP32, PRECISION_AMP_BF16 };
+
+enum matmul_epilogue {
+    EPILOGUE_NONE,
+    EPILOGUE_ACTIVATION,         /* before = product + bias in fp32; out = f(before), of what
+                                  * is not rounded yet to an activation */
+    EPILOGUE_ACTIVATION_BACKWARD /* out = product * f'(before) */
+};
+
+/* out[rows,columns] = op(a)[rows,inner] op(b)[inner,columns] + bias[columns], then the
+ * epilogue; or, with accumulate, the gradient of a weight: out += op(a) op(b), and out is fp32.
  * A transposed operand is stored the other way round: a as [inner,rows], b as [columns,inner].
  * A linear layer with weight [out,in] is y = x * transposed(weight) + bias. */
 struct matmul {
     size_t rows, columns, inner;
-    const float *a;
+    const void *a;
     bool a_transposed;
-    const float *b;
+    const void *b;
     bool b_transposed;
-    const float *bias; /* or NULL; not together with accumulate */
-    float *out;
-    bool accumulate; /* += */
+    const float *bias; /* or NULL; not together with accumulate or ..._BACKWARD */
+    void *out;
+    bool accumulate; /* += into float */
+    /* With accumulate: a_sums[rows] += sum over inner of op(a), or NULL: of dy^T x it is the
+     * gradient of the bias. */
+    float *a_sums;
+    enum matmul_epilogue epilogue; /* not together with accumulate */
+    enum activation activation;    /* f */
+    void *before; /* [rows,columns]: written, or NULL where nobody wants it; ..._BACKWARD reads */
 };
 
 /* qkv [B,T,3C]: queries, keys, values side by side; head h owns columns h*D..(h+1)*D of each.
@@ -67,8 +90,9 @@ struct adamw {
 };
 
 struct kernels {
-    const char *name; /* "ref", "cpu" */
-    void *state;      /* the backend's own */
+    const char *name; /* "ref", "cpu", "cuda" */
+    enum precision precision;
+    void *state; /* the backend's own */
 
     void (*close)(struct kernels *k);
     /* The first failure since the last call, or STATUS_OK. Waits for all operations. */
@@ -82,26 +106,28 @@ struct kernels {
     void (*zero)(struct kernels *k, void *memory, size_t bytes);
 
     /* ---- dense algebra ---- */
+    /* out[n] = in[n], rounded to an activation: what a matrix product takes for a weight. */
+    void (*round)(struct kernels *k, void *out, const float *in, size_t n);
     void (*matmul)(struct kernels *k, const struct matmul *args);
     /* out[C] += sum over rows of in[N,C]; the gradient of a bias. */
-    void (*sum_rows)(struct kernels *k, float *out, const float *in, size_t N, size_t C);
+    void (*sum_rows)(struct kernels *k, float *out, const void *in, size_t N, size_t C);
     /* out[n] = a[n] + b[n]; out may be a or b. */
-    void (*add)(struct kernels *k, float *out, const float *a, const float *b, size_t n);
+    void (*add)(struct kernels *k, void *out, const void *a, const void *b, size_t n);
 
     /* ---- activation, element by element, n values ---- */
-    void (*activation_forward)(struct kernels *k, float *out, const float *in, size_t n,
+    void (*activation_forward)(struct kernels *k, void *out, const void *in, size_t n,
                                enum activation kind);
     /* din = dout * f'(in); din may be dout. */
-    void (*activation_backward)(struct kernels *k, float *din, const float *dout,
-                                const float *in, size_t n, enum activation kind);
+    void (*activation_backward)(struct kernels *k, void *din, const void *dout,
+                                const void *in, size_t n, enum activation kind);
 
     /* ---- layer scale (Touvron et al., "Going deeper with image transformers", 2021) ----
      * out[N,C] = in[N,C] * gamma[C] */
-    void (*layer_scale_forward)(struct kernels *k, float *out, const float *in,
+    void (*layer_scale_forward)(struct kernels *k, void *out, const void *in,
                                 const float *gamma, size_t N, size_t C);
     /* din[N,C] = dout * gamma, dgamma[C] += sum over rows of dout * in. */
-    void (*layer_scale_backward)(struct kernels *k, float *din, float *dgamma,
-                                 const float *dout, const float *in, const float *gamma,
+    void (*layer_scale_backward)(struct kernels *k, void *din, float *dgamma,
+                                 const void *dout, const void *in, const float *gamma,
                                  size_t N, size_t C);
 
     /* ---- residual + layer norm (Ba, Kiros, Hinton 2016) ----
@@ -110,68 +136,68 @@ struct kernels {
      * mean[N], rstd[N] = 1/sqrt(variance + eps) are kept for the backward pass.
      * delta NULL: plain layer norm of `residual`; residual_out is not written and may be NULL.
      * residual_out may be residual. */
-    void (*residual_norm_forward)(struct kernels *k, float *residual_out, float *normed,
-                                  float *mean, float *rstd, const float *residual,
-                                  const float *delta, const float *gamma, const float *beta,
+    void (*residual_norm_forward)(struct kernels *k, void *residual_out, void *normed,
+                                  float *mean, float *rstd, const void *residual,
+                                  const void *delta, const float *gamma, const float *beta,
                                   size_t N, size_t C, float eps);
     /* dresidual[N,C] +=, dgamma[C] +=, dbeta[C] +=; `residual` is what was normalised. */
-    void (*norm_backward)(struct kernels *k, float *dresidual, float *dgamma, float *dbeta,
-                          const float *dnormed, const float *residual, const float *mean,
+    void (*norm_backward)(struct kernels *k, void *dresidual, float *dgamma, float *dbeta,
+                          const void *dnormed, const void *residual, const float *mean,
                           const float *rstd, const float *gamma, size_t N, size_t C);
 
     /* ---- attention, the T x T matrix never in memory ----
      * out[B,T,C] = softmax(Q K^T / sqrt D) V by head; lse[B,H,T] = log of the softmax's sum
      * (with its maximum folded in), kept for the backward pass, which computes the
      * probabilities again (Dao et al., "FlashAttention", 2022). */
-    void (*attention_forward)(struct kernels *k, float *out, float *lse, const float *qkv,
+    void (*attention_forward)(struct kernels *k, void *out, float *lse, const void *qkv,
                               const struct attention *shape);
-    void (*attention_backward)(struct kernels *k, float *dqkv, const float *dout,
-                               const float *qkv, const float *out, const float *lse,
+    void (*attention_backward)(struct kernels *k, void *dqkv, const void *dout,
+                               const void *qkv, const void *out, const float *lse,
                                const struct attention *shape);
 
     /* ---- embeddings ----
      * out[N,3*P*P] (channel, y, x: the layout of conv1.weight) = (in / 255 - mean[c]) / std[c]
      * from in u8 [N,P*P*3] (y, x, channel). mean and std are three host values. */
-    void (*unpack_patches)(struct kernels *k, float *out, const uint8_t *in, size_t N, size_t P,
+    void (*unpack_patches)(struct kernels *k, void *out, const uint8_t *in, size_t N, size_t P,
                            const float mean[3], const float std[3]);
     /* out[B,1+K,C]: row 0 = class_embedding[C] + positional[0]; row 1+j = features[B,K,C] row j
      * + positional[1 + position[B,K]]. positional is [1+grid,C]; positions are below grid and
      * do not repeat within a sample. */
-    void (*embed_patches_forward)(struct kernels *k, float *out, const float *features,
+    void (*embed_patches_forward)(struct kernels *k, void *out, const void *features,
                                   const int32_t *position, const float *class_embedding,
                                   const float *positional, size_t B, size_t K, size_t C);
     /* dfeatures[B,K,C] =, dclass_embedding[C] +=, dpositional[1+grid,C] +=. */
-    void (*embed_patches_backward)(struct kernels *k, float *dfeatures, float *dclass_embedding,
-                                   float *dpositional, const float *dout,
+    void (*embed_patches_backward)(struct kernels *k, void *dfeatures, float *dclass_embedding,
+                                   float *dpositional, const void *dout,
                                    const int32_t *position, size_t B, size_t K, size_t C);
     /* out[B,T,C] = table[V,C] row tokens[B,T] + positional[T,C]; tokens are in [0,V). */
-    void (*embed_tokens_forward)(struct kernels *k, float *out, const int32_t *tokens,
+    void (*embed_tokens_forward)(struct kernels *k, void *out, const int32_t *tokens,
                                  const float *table, const float *positional, size_t B,
                                  size_t T, size_t C);
     /* dtable[V,C] +=, dpositional[T,C] +=; rows that share a token are added in row order. */
     void (*embed_tokens_backward)(struct kernels *k, float *dtable, float *dpositional,
-                                  const float *dout, const int32_t *tokens, size_t B, size_t T,
+                                  const void *dout, const int32_t *tokens, size_t B, size_t T,
                                   size_t C);
 
     /* ---- pooling ----
      * out[B,C] = in[B,T,C] at row[b], in [0,T); the backward pass writes all of din, zeros
      * elsewhere. */
-    void (*pick_token_forward)(struct kernels *k, float *out, const float *in,
+    void (*pick_token_forward)(struct kernels *k, void *out, const void *in,
                                const int32_t *row, size_t B, size_t T, size_t C);
-    void (*pick_token_backward)(struct kernels *k, float *din, const float *dout,
+    void (*pick_token_backward)(struct kernels *k, void *din, const void *dout,
                                 const int32_t *row, size_t B, size_t T, size_t C);
     /* out[B,C] = mean of in[B,T,C] over tokens first..T-1, first < T; backward as above. */
-    void (*mean_tokens_forward)(struct kernels *k, float *out, const float *in, size_t B,
+    void (*mean_tokens_forward)(struct kernels *k, void *out, const void *in, size_t B,
                                 size_t T, size_t C, size_t first);
-    void (*mean_tokens_backward)(struct kernels *k, float *din, const float *dout, size_t B,
+    void (*mean_tokens_backward)(struct kernels *k, void *din, const void *dout, size_t B,
                                  size_t T, size_t C, size_t first);
 
     /* ---- embeddings of unit length and the loss ----
      * out[N,E] = in[N,E] / max(|in|, 1e-12); inverse[N] = 1 / max(|in|, 1e-12). */
-    void (*normalize_forward)(struct kernels *k, float *out, float *inverse, const float *in,
+    void (*normalize_forward)(struct kernels *k, float *out, float *inverse, const void *in,
                               size_t N, size_t E);
     /* din[N,E] = (dout - out (out . dout)) * inverse */
-    void (*normalize_backward)(struct kernels *k, float *din, const float *dout,
+    void (*normalize_backward)(struct kernels *k, void *din, const float *dout,
                                const float *out, const float *inverse, size_t N, size_t E);
 
     /* Symmetric contrastive loss (Radford et al. 2021), from unit rows image[B,E], text[B,E]:
@@ -198,8 +224,17 @@ struct kernels {
 /* device: "ref", "cpu", "cuda", or "auto", which is cuda where there is a GPU and cpu where not.
  * threads: 0 means one per processor; ref uses one always.
  * STATUS_USAGE for an unknown name, STATUS_UNAVAILABLE where the device is absent. */
-enum status kernels_open(struct kernels **k, const char *device, int threads,
-                         struct error *error);
+enum status kernels_open(struct kernels **k, const char *device, enum precision precision,
+                         int threads, struct error *error);
+
+/* "fp32" or "amp_bf16"; false where it is neither. */
+bool precision_from_name(const char *name, enum precision *precision);
+
+/* Bytes of one value of an activation. */
+static inline size_t activation_bytes(const struct kernels *k)
+{
+    return k->precision == PRECISION_AMP_BF16 ? 2 : sizeof(float);
+}
 
 /* Accepts NULL. */
 void kernels_close(struct kernels *k);

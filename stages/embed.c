@@ -21,11 +21,12 @@ enum modality { BOTH, IMAGE, TEXT };
 
 static const char *const modality_names[] = {"both", "image", "text", NULL};
 static const char *const device_names[] = {"cpu", "ref", "cuda", "auto", NULL};
+static const char *const precision_names[] = {"fp32", "amp_bf16", NULL}; /* enum precision */
 
 static struct {
     const char *model, *vocab;
     int64_t batch_size, threads;
-    int modality, device;
+    int modality, device, precision;
     bool keep, ema;
 } options = {.batch_size = 64};
 
@@ -43,6 +44,8 @@ static struct option_spec option_table[] = {
      .help = "samples in the model at once", OPTION_INTEGER(&options.batch_size, 1, 65536)},
     {.name = "device", .argument = "NAME", .neutral = true, .help = "backend",
      OPTION_CHOICE(&options.device, device_names)},
+    {.name = "precision", .argument = "NAME", .help = "arithmetic",
+     OPTION_CHOICE(&options.precision, precision_names)},
     {.name = "threads", .letter = 'j', .argument = "N", .neutral = true,
      .help = "of the cpu backend; 0: one per processor",
      OPTION_INTEGER(&options.threads, 0, 1024)},
@@ -304,8 +307,8 @@ static void begin(struct work *work)
     if (warning.text[0] != '\0')
         stage_warn(work->stage, "%s", warning.text);
     stage_check(work->stage,
-                kernels_open(&work->kernels, device_names[options.device], (int)options.threads,
-                             &error),
+                kernels_open(&work->kernels, device_names[options.device],
+                             (enum precision)options.precision, (int)options.threads, &error),
                 &error);
     if (options.ema)
         stage_check(work->stage, checkpoint_use_average(&work->checkpoint, &error), &error);

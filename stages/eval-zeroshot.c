@@ -25,11 +25,12 @@ enum { TEXT_AS_TRAINED, TEXT_CUT, TEXT_BY_SYNTAX };
 
 static const char *const text_names[] = {"trained", "truncate", "syntax", NULL};
 static const char *const device_names[] = {"cpu", "ref", "cuda", "auto", NULL};
+static const char *const precision_names[] = {"fp32", "amp_bf16", NULL}; /* enum precision */
 
 static struct {
     const char *model, *dataset, *name, *subset, *vocab;
     int64_t expect, allow_dropped, threads;
-    int device, text;
+    int device, precision, text;
     bool ema;
 } options = {.subset = ""};
 
@@ -55,6 +56,8 @@ static struct option_spec option_table[] = {
      OPTION_TEXT(&options.vocab)},
     {.name = "device", .argument = "NAME", .neutral = true, .help = "backend",
      OPTION_CHOICE(&options.device, device_names)},
+    {.name = "precision", .argument = "NAME", .help = "arithmetic",
+     OPTION_CHOICE(&options.precision, precision_names)},
     {.name = "threads", .letter = 'j', .argument = "N", .neutral = true,
      .help = "of the cpu backend; 0: one per processor",
      OPTION_INTEGER(&options.threads, 0, 1024)},
@@ -229,9 +232,8 @@ static enum status classify(struct evaluation *e, struct record *record, struct 
     status = embed_images(e, &images, error);
     logits = (float *)e->logits.data;
     if (status == STATUS_OK)
-        status = zeroshot_logits(e->kernels, (const float *)e->embeddings.data, images.batch,
-                                 e->weights, classes, e->checkpoint.config.embed_dim, logits,
-                                 error);
+        zeroshot_logits((const float *)e->embeddings.data, images.batch, e->weights, classes,
+                        e->checkpoint.config.embed_dim, logits);
     for (size_t i = 0; status == STATUS_OK && i < images.batch; i++) {
         int64_t value = ((const int64_t *)label->data)[i];
         if (value < 0 || (uint64_t)value >= classes)
@@ -340,7 +342,7 @@ int main(int argc, char **argv)
     open_checkpoint(&evaluation);
     stage_check(&stage,
                 kernels_open(&evaluation.kernels, device_names[options.device],
-                             (int)options.threads, &error),
+                             (enum precision)options.precision, (int)options.threads, &error),
                 &error);
     stage_open_input(&stage);
 

@@ -109,8 +109,12 @@ static struct option_spec option_table[] = {
      OPTION_REAL(&options.force_patch_dropout, -1, 0.999)},
     {.name = "pos-embed", .argument = "NAME", .help = "image positions",
      OPTION_CHOICE(&options.pos_embed, train_position_names)},
-    {.name = "grad-checkpointing", .neutral = true, .help = "less memory for more time",
+    {.name = "recompute", .argument = "NAME", .neutral = true, .help = "and not keep",
+     OPTION_CHOICE(&options.recompute, train_recompute_names)},
+    {.name = "grad-checkpointing", .neutral = true, .help = "the same as --recompute block",
      OPTION_FLAG(&options.grad_checkpointing)},
+    {.name = "image-resize-mode", .argument = "NAME", .help = "where it is evaluated",
+     OPTION_CHOICE(&options.resize_mode, train_resize_names)},
     {.name = "image-mean", .argument = "R,G,B", .help = "of pixels in 0 to 1",
      OPTION_TEXT(&options.image_mean)},
     {.name = "image-std", .argument = "R,G,B", .help = "of pixels in 0 to 1",
@@ -170,7 +174,7 @@ static void begin(struct run *run)
         status = run_directory_claim(options.out, options.resume, &run->lock_fd, &error);
     if (status == STATUS_OK)
         status = kernels_open(&run->kernels, train_device_names[options.device],
-                              (int)options.threads, &error);
+                              run->plan.precision, (int)options.threads, &error);
     stage_check(run->stage, status, &error);
 }
 

@@ -103,18 +103,21 @@ static void print_bytes(const char *name, size_t bytes, FILE *out)
     print_line(out, name, "%.4g GB", 1e-9 * (double)bytes);
 }
 
-static void print_memory(const struct training_cost *cost, bool recompute, FILE *out)
+static void print_memory(const struct training_cost *cost, enum recompute recompute, FILE *out)
 {
-    size_t chosen = recompute ? cost->recomputed_activation_bytes
-                                          : cost->activation_bytes;
     print_bytes("memory.parameters", cost->parameter_bytes, out);
     print_bytes("memory.gradients", cost->parameter_bytes, out);
     print_bytes("memory.moments", cost->moment_bytes, out);
     print_bytes("memory.average", cost->average_bytes, out);
-    print_bytes("memory.activations", cost->activation_bytes, out);
-    print_bytes("memory.activations.checkpointed", cost->recomputed_activation_bytes, out);
+    print_bytes("memory.rounded", cost->rounded_bytes, out);
+    for (enum recompute r = RECOMPUTE_NONE; r <= RECOMPUTE_BLOCK; r++) {
+        char name[64];
+        snprintf(name, sizeof name, "memory.activations.%s", train_recompute_names[r]);
+        print_bytes(name, cost->activation_bytes[r], out);
+    }
     print_bytes("memory.total", 2 * cost->parameter_bytes + cost->moment_bytes +
-                                    cost->average_bytes + chosen, out);
+                                    cost->average_bytes + cost->rounded_bytes +
+                                    cost->activation_bytes[recompute], out);
     print_bytes("memory.host.batch", cost->batch_bytes, out);
 }
 
@@ -137,7 +140,7 @@ enum status dry_run_print(const struct train_plan *plan, const struct option_spe
                                     clip_config_patches(&plan->config));
     enum status status =
         training_cost_find(&cost, &plan->config, &shape, &plan->settings.freeze,
-                           plan->settings.average_decay > 0, error);
+                           plan->settings.average_decay > 0, plan->precision, error);
     if (status != STATUS_OK)
         return status;
     print_options(options, option_count, out);

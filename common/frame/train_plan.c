@@ -6,8 +6,10 @@
 #include "base/number.h"
 
 const char *const train_device_names[] = {"cpu", "ref", "cuda", "auto", NULL};
-const char *const train_precision_names[] = {"fp32", NULL};
+const char *const train_precision_names[] = {"fp32", "amp_bf16", NULL};
 const char *const train_position_names[] = {"model", "learnable", "sin_cos_2d", NULL};
+const char *const train_recompute_names[] = {"none", "light", "block", NULL};
+const char *const train_resize_names[] = {"model", "shortest", "squash", "longest", NULL};
 const char *const train_scheduler_names[] = {"cosine", "const", "const-cooldown", NULL};
 
 /* ---- options that must agree ---- */
@@ -23,6 +25,9 @@ static enum status check_options(const struct train_options *o, struct error *er
                          "--lock-image-unlocked-groups needs --lock-image");
     if (o->lock_text_groups != 0 && !o->lock_text)
         return error_set(error, STATUS_USAGE, "--lock-text-unlocked-layers needs --lock-text");
+    if (o->grad_checkpointing && o->recompute != RECOMPUTE_NONE &&
+        o->recompute != RECOMPUTE_BLOCK)
+        return error_set(error, STATUS_USAGE, "--grad-checkpointing is --recompute block");
     if (o->steps != 0 && o->samples != 0)
         return error_set(error, STATUS_USAGE, "--steps and --samples exclude each other");
     if (o->steps == 0 && o->samples == 0)
@@ -58,8 +63,9 @@ static void settle_run(struct train_plan *plan, const struct train_options *o, i
         .batch = (size_t)o->batch_size,
         .most = (size_t)(o->batch_size * o->accum_freq),
         .training = true,
-        .recompute = o->grad_checkpointing,
+        .recompute = o->grad_checkpointing ? RECOMPUTE_BLOCK : (enum recompute)o->recompute,
     };
+    plan->precision = (enum precision)o->precision;
     plan->settings = (struct trainer_settings){
         .optimizer = {.beta1 = o->beta1,
                       .beta2 = o->beta2,
@@ -118,6 +124,9 @@ static enum status load_config(struct train_plan *plan, const struct train_optio
     if (status != STATUS_OK)
         return status;
     struct preprocess_config *p = &plan->config.preprocess;
+    if (o->resize_mode != 0)
+        snprintf(p->resize_mode, sizeof p->resize_mode, "%s",
+                 train_resize_names[o->resize_mode]);
     plan->colors = o->model != NULL ? run_facts_color_sources(p)
                                     : (struct run_facts_colors){COLOR_CONFIG, COLOR_CONFIG};
     status = take_channels("image-mean", o->image_mean, -1e6, p->mean, &plan->colors.mean,

@@ -17,6 +17,8 @@
 extern const char *const train_device_names[];
 extern const char *const train_precision_names[];
 extern const char *const train_position_names[];
+extern const char *const train_recompute_names[];
+extern const char *const train_resize_names[];
 extern const char *const train_scheduler_names[];
 
 /* The command line; each value as its option's manual says, -1, 0 or NULL: not given. */
@@ -27,7 +29,7 @@ struct train_options {
     int64_t lock_image_groups, lock_text_groups;
     double lr, beta1, beta2, eps, wd, grad_clip_norm, cooldown_power, cooldown_end, ema;
     double force_patch_dropout;
-    int scheduler, precision, device, pos_embed, wd_policy;
+    int scheduler, precision, device, pos_embed, wd_policy, recompute, resize_mode;
     bool resume, resume_changed, force_quick_gelu, grad_checkpointing, dry_run;
     bool lock_image, lock_text, lock_text_norms;
 };
@@ -37,6 +39,7 @@ struct train_plan {
     struct clip_config config; /* owned */
     struct clip_shape shape;   /* kept is 0: the stream says how many patches there are */
     struct trainer_settings settings;
+    enum precision precision;
     struct run_facts_colors colors;
     struct checkpoint init; /* owned: whose weights the run starts from; empty without --init */
 };

@@ -12,9 +12,10 @@
 #include "base/number.h"
 
 struct arena {
-    uint8_t *base; /* NULL while measuring */
-    size_t used;   /* in bytes */
-    bool overflow; /* a size did not fit: nothing that was taken is valid */
+    uint8_t *base;           /* NULL while measuring */
+    size_t used;             /* in bytes */
+    size_t activation_bytes; /* of one value */
+    bool overflow;           /* a size did not fit: nothing that was taken is valid */
 };
 
 /* a * b, or SIZE_MAX, which arena_take then refuses, where that does not fit. */
@@ -41,6 +42,11 @@ static inline void *arena_take(struct arena *arena, size_t rows, size_t columns,
 static inline float *arena_take_floats(struct arena *arena, size_t rows, size_t columns)
 {
     return arena_take(arena, rows, columns, sizeof(float));
+}
+
+static inline void *arena_take_activations(struct arena *arena, size_t rows, size_t columns)
+{
+    return arena_take(arena, rows, columns, arena->activation_bytes);
 }
 
 #endif

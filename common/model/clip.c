@@ -43,19 +43,30 @@ static void take_activations(struct clip *clip, struct arena *arena)
         arena->used = end;
 }
 
-static enum status allocate_activations(struct clip *clip, struct error *error)
+static enum status measure_activations(struct clip *clip, size_t activation_bytes,
+                                       size_t *bytes, struct error *error)
 {
-    struct arena arena = {0};
+    struct arena arena = {.activation_bytes = activation_bytes};
     take_activations(clip, &arena);
     if (arena.overflow)
         return error_set(error, STATUS_SYSTEM, "a batch of %zu samples is beyond any memory",
                          clip->shape.batch);
-    clip->activations = clip->kernels->allocate(clip->kernels, arena.used);
+    *bytes = arena.used;
+    return STATUS_OK;
+}
+
+static enum status allocate_activations(struct clip *clip, struct error *error)
+{
+    size_t bytes = 0, each = activation_bytes(clip->kernels);
+    enum status status = measure_activations(clip, each, &bytes, error);
+    if (status != STATUS_OK)
+        return status;
+    clip->activations = clip->kernels->allocate(clip->kernels, bytes);
     if (clip->activations == NULL) {
-        error_memory(error, arena.used, "the activations");
+        error_memory(error, bytes, "the activations");
         return error_hint(error, "use a smaller --batch-size with a larger --accum-freq");
     }
-    arena = (struct arena){.base = clip->activations};
+    struct arena arena = {.base = clip->activations, .activation_bytes = each};
     take_activations(clip, &arena);
     return STATUS_OK;
 }
@@ -68,6 +79,14 @@ static enum status allocate_parameters(struct clip *clip, struct error *error)
     if (clip->parameters == NULL)
         return error_memory(error, bytes, "the parameters");
     k->zero(k, clip->parameters, bytes);
+    clip->weights.value = clip->parameters;
+    if (k->precision == PRECISION_AMP_BF16) {
+        size_t rounded_bytes = clip->table.decay_floats * sizeof *clip->rounded;
+        clip->rounded = k->allocate(k, rounded_bytes);
+        if (clip->rounded == NULL)
+            return error_memory(error, rounded_bytes, "the rounded parameters");
+        clip->weights.rounded = clip->rounded;
+    }
     if (!clip->shape.training)
         return STATUS_OK;
     clip->gradients = k->allocate(k, bytes);
@@ -104,6 +123,48 @@ static enum status check_shape(const struct clip_config *config, const struct cl
     return STATUS_OK;
 }
 
+/* All that does not need a backend. */
+static enum status init_model(struct clip *clip, const struct clip_config *config,
+                              const struct clip_shape *shape, struct error *error)
+{
+    clip->config = config;
+    clip->shape = *shape;
+    if (clip->shape.most == 0)
+        clip->shape.most = shape->batch;
+    enum status status = check_shape(config, &clip->shape, error);
+    if (status == STATUS_OK)
+        status = parameters_init(&clip->table, config, error);
+    if (status == STATUS_OK)
+        status = image_tower_init(&clip->image, config, &clip->table.vision, shape->kept,
+                                  shape->training && !shape->image_frozen, shape->recompute,
+                                  error);
+    if (status == STATUS_OK)
+        status = text_tower_init(&clip->text, config, &clip->table.text,
+                                 shape->training && !shape->text_frozen, shape->recompute,
+                                 error);
+    return status;
+}
+
+static void free_model(struct clip *clip)
+{
+    image_tower_free(&clip->image);
+    text_tower_free(&clip->text);
+    parameters_free(&clip->table);
+}
+
+enum status clip_activation_bytes(const struct clip_config *config,
+                                  const struct clip_shape *shape, enum precision precision,
+                                  size_t *bytes, struct error *error)
+{
+    const struct kernels of_precision = {.precision = precision};
+    struct clip clip = {0};
+    enum status status = init_model(&clip, config, shape, error);
+    if (status == STATUS_OK)
+        status = measure_activations(&clip, activation_bytes(&of_precision), bytes, error);
+    free_model(&clip);
+    return status;
+}
+
 enum status clip_open(struct clip **out, struct kernels *k, const struct clip_config *config,
                       const struct clip_shape *shape, struct error *error)
 {
@@ -111,22 +172,7 @@ enum status clip_open(struct clip **out, struct kernels *k, const struct clip_co
     if (clip == NULL)
         return error_memory(error, sizeof *clip, "the model");
     clip->kernels = k;
-    clip->config = config;
-    clip->shape = *shape;
-    if (clip->shape.most == 0)
-        clip->shape.most = shape->batch;
-
-    enum transformer_memory memory = !shape->training  ? TRANSFORMER_FORWARD
-                                     : shape->recompute ? TRANSFORMER_RECOMPUTE
-                                                        : TRANSFORMER_KEEP;
-    enum status status = check_shape(config, &clip->shape, error);
-    if (status == STATUS_OK)
-        status = parameters_init(&clip->table, config, error);
-    if (status == STATUS_OK)
-        status = image_tower_init(&clip->image, config, &clip->table.vision, shape->kept,
-                                  memory, error);
-    if (status == STATUS_OK)
-        status = text_tower_init(&clip->text, config, &clip->table.text, memory, error);
+    enum status status = init_model(clip, config, shape, error);
     if (status == STATUS_OK)
         status = allocate_parameters(clip, error);
     if (status == STATUS_OK)
@@ -149,9 +195,8 @@ void clip_close(struct clip *clip)
     k->release(k, clip->activations);
     k->release(k, clip->parameters);
     k->release(k, clip->gradients);
-    image_tower_free(&clip->image);
-    text_tower_free(&clip->text);
-    parameters_free(&clip->table);
+    k->release(k, clip->rounded);
+    free_model(clip);
     free(clip->host_position);
     free(clip->host_row);
     free(clip->host_seen);
@@ -239,6 +284,14 @@ static enum status check_image_input(struct clip *clip, const int32_t *position,
                      clip->shape.kept, clip_config_patches(clip->config));
 }
 
+/* Whoever wrote the parameters does not tell; a call costs many times this. */
+static void round_weights(struct clip *clip)
+{
+    struct kernels *k = clip->kernels;
+    if (clip->rounded != NULL)
+        k->round(k, clip->rounded, clip->parameters, clip->table.decay_floats);
+}
+
 /* ---- one piece of a batch through a tower; samples first..first+count-1 ---- */
 
 static void forward_images(struct clip *clip, const uint8_t *patches, const int32_t *position,
@@ -250,7 +303,7 @@ static void forward_images(struct clip *clip, const uint8_t *patches, const int3
 
     k->upload(k, clip->patches, patches + first * sample_bytes, count * sample_bytes);
     k->upload(k, clip->position, at, count * K * sizeof *at);
-    image_tower_forward(&clip->image, k, clip->parameters, unit, clip->patches, clip->position,
+    image_tower_forward(&clip->image, k, &clip->weights, unit, clip->patches, clip->position,
                         count);
 }
 
@@ -265,7 +318,7 @@ static void forward_texts(struct clip *clip, const int32_t *tokens, size_t first
         clip->host_row[i] = text_tower_pool_row(&clip->config->text, from + i * L);
     k->upload(k, clip->tokens, from, count * L * sizeof *from);
     k->upload(k, clip->row, clip->host_row, count * sizeof *clip->host_row);
-    text_tower_forward(&clip->text, k, clip->parameters, unit, clip->tokens, clip->row, count);
+    text_tower_forward(&clip->text, k, &clip->weights, unit, clip->tokens, clip->row, count);
 }
 
 enum status clip_encode_image(struct clip *clip, const uint8_t *patches,
@@ -277,6 +330,7 @@ enum status clip_encode_image(struct clip *clip, const uint8_t *patches,
     enum status status = check_image_input(clip, position, count, error);
     if (status != STATUS_OK)
         return status;
+    round_weights(clip);
     for (size_t first = 0; first < count; first += B) {
         size_t n = count - first < B ? count - first : B;
         forward_images(clip, patches, position, first, n, clip->image_unit);
@@ -293,6 +347,7 @@ enum status clip_encode_text(struct clip *clip, const int32_t *tokens, size_t co
     enum status status = check_tokens(clip, tokens, count, error);
     if (status != STATUS_OK)
         return status;
+    round_weights(clip);
     for (size_t first = 0; first < count; first += B) {
         size_t n = count - first < B ? count - first : B;
         forward_texts(clip, tokens, first, n, clip->text_unit);
@@ -303,24 +358,29 @@ enum status clip_encode_text(struct clip *clip, const int32_t *tokens, size_t co
 
 /* ---- the loss and its gradient ---- */
 
-static void forward_piece(struct clip *clip, const struct clip_batch *batch, size_t first)
+static void forward_piece(struct clip *clip, const struct clip_batch *batch, size_t first,
+                          bool images, bool texts)
 {
     size_t B = clip->shape.batch, E = clip->config->embed_dim;
     size_t n = batch->count - first < B ? batch->count - first : B;
-    forward_images(clip, batch->patches, batch->position, first, n,
-                   clip->image_unit + first * E);
-    forward_texts(clip, batch->tokens, first, n, clip->text_unit + first * E);
+    if (images)
+        forward_images(clip, batch->patches, batch->position, first, n,
+                       clip->image_unit + first * E);
+    if (texts)
+        forward_texts(clip, batch->tokens, first, n, clip->text_unit + first * E);
 }
 
 static void backward_piece(struct clip *clip, const struct clip_batch *batch, size_t first)
 {
     size_t B = clip->shape.batch, at = first * clip->config->embed_dim;
     size_t n = batch->count - first < B ? batch->count - first : B;
-    image_tower_backward(&clip->image, clip->kernels, clip->parameters, clip->gradients,
-                         clip->dimage_unit + at, clip->image_unit + at, clip->position, n);
-    text_tower_backward(&clip->text, clip->kernels, clip->parameters, clip->gradients,
-                        clip->dtext_unit + at, clip->text_unit + at, clip->tokens, clip->row,
-                        n);
+    if (!clip->shape.image_frozen)
+        image_tower_backward(&clip->image, clip->kernels, &clip->weights, clip->gradients,
+                             clip->dimage_unit + at, clip->image_unit + at, clip->position, n);
+    if (!clip->shape.text_frozen)
+        text_tower_backward(&clip->text, clip->kernels, &clip->weights, clip->gradients,
+                            clip->dtext_unit + at, clip->text_unit + at, clip->tokens,
+                            clip->row, n);
 }
 
 static enum status check_batch(struct clip *clip, const struct clip_batch *batch,
@@ -351,8 +411,9 @@ enum status clip_loss(struct clip *clip, const struct clip_batch *batch, float *
     enum status status = check_batch(clip, batch, error);
     if (status != STATUS_OK)
         return status;
+    round_weights(clip);
     for (size_t first = 0; first < batch->count; first += clip->shape.batch)
-        forward_piece(clip, batch, first);
+        forward_piece(clip, batch, first, true, true);
     contrast(clip, batch->count, false);
     clip->kernels->download(clip->kernels, loss, clip->loss, sizeof *loss);
     return clip->kernels->check(clip->kernels, error);
@@ -360,8 +421,8 @@ enum status clip_loss(struct clip *clip, const struct clip_batch *batch, float *
 
 /* Backwards over the pieces: the last one's activations are still in the towers, so with one
  * piece nothing is computed twice. */
-enum status clip_step_gradients(struct clip *clip, const struct clip_batch *batch, float *loss,
-                                struct error *error)
+enum status clip_step_begin(struct clip *clip, const struct clip_batch *batch,
+                            struct error *error)
 {
     struct kernels *k = clip->kernels;
     size_t B = clip->shape.batch;
@@ -369,18 +430,33 @@ enum status clip_step_gradients(struct clip *clip, const struct clip_batch *batc
     if (status != STATUS_OK)
         return status;
 
+    round_weights(clip);
     size_t pieces = (batch->count - 1) / B + 1;
     for (size_t piece = 0; piece < pieces; piece++)
-        forward_piece(clip, batch, piece * B);
+        forward_piece(clip, batch, piece * B, true, true);
     k->zero(k, clip->gradients, clip->table.floats * sizeof *clip->gradients);
     contrast(clip, batch->count, true);
     backward_piece(clip, batch, (pieces - 1) * B);
     for (size_t piece = pieces - 1; piece-- > 0;) {
-        forward_piece(clip, batch, piece * B);
+        forward_piece(clip, batch, piece * B, !clip->shape.image_frozen,
+                      !clip->shape.text_frozen);
         backward_piece(clip, batch, piece * B);
     }
+    return STATUS_OK;
+}
+
+enum status clip_step_end(struct clip *clip, float *loss, struct error *error)
+{
+    struct kernels *k = clip->kernels;
     k->download(k, loss, clip->loss, sizeof *loss);
     return k->check(k, error);
+}
+
+enum status clip_step_gradients(struct clip *clip, const struct clip_batch *batch, float *loss,
+                                struct error *error)
+{
+    enum status status = clip_step_begin(clip, batch, error);
+    return status == STATUS_OK ? clip_step_end(clip, loss, error) : status;
 }
 
 void clip_cut_patches(const struct clip_config *config, uint8_t *patches, const uint8_t *images,

@@ -16,13 +16,15 @@
 #include "model/image_tower.h"
 #include "model/parameters.h"
 #include "model/text_tower.h"
+#include "model/weights.h"
 
 struct clip_shape {
     size_t batch;  /* samples that pass through the towers at once */
     size_t most;   /* samples of one loss: batch * accumulation frequency; 0: batch */
-    size_t kept;    /* K patches by image, in [1, grid*grid] */
-    bool training;  /* gradients are wanted */
-    bool recompute; /* in training: less memory for more time (transformer.h) */
+    size_t kept;   /* K patches by image, in [1, grid*grid] */
+    bool training; /* gradients are wanted */
+    bool image_frozen, text_frozen; /* but not of this tower: its gradients stay zero */
+    enum recompute recompute;       /* in training: less memory for more time (transformer.h) */
 };
 
 /* Sample by sample; every sample is checked before it is used. */
@@ -40,6 +42,8 @@ struct clip {
     struct parameters table;
     float *parameters; /* [table.floats], backend memory */
     float *gradients;  /* the same; NULL unless training */
+    uint16_t *rounded; /* the same in bfloat16, of what decays; NULL in fp32 */
+    struct weights weights; /* these as the towers read them */
 
     struct image_tower image;
     struct text_tower text;
@@ -59,6 +63,12 @@ struct clip {
 /* k and config must outlive the model. The parameters are zero; load or initialise them. */
 enum status clip_open(struct clip **clip, struct kernels *k, const struct clip_config *config,
                       const struct clip_shape *shape, struct error *error);
+
+/* The memory that clip_open takes beside the parameters and their gradients, on a backend of
+ * this precision. */
+enum status clip_activation_bytes(const struct clip_config *config,
+                                  const struct clip_shape *shape, enum precision precision,
+                                  size_t *bytes, struct error *error);
 
 /* Accepts NULL. */
 void clip_close(struct clip *clip);
@@ -88,6 +98,13 @@ enum status clip_encode_text(struct clip *clip, const int32_t *tokens, size_t co
  * 2021). */
 enum status clip_step_gradients(struct clip *clip, const struct clip_batch *batch, float *loss,
                                 struct error *error);
+
+/* The same in two halves: the first leaves the work to the backend as far as that works on its
+ * own, and is done with the batch's memory when it returns; the second waits. Between them
+ * nothing else may be asked of the model. */
+enum status clip_step_begin(struct clip *clip, const struct clip_batch *batch,
+                            struct error *error);
+enum status clip_step_end(struct clip *clip, float *loss, struct error *error);
 
 /* The loss alone. */
 enum status clip_loss(struct clip *clip, const struct clip_batch *batch, float *loss,

@@ -14,6 +14,7 @@
 #include "model/head.h"
 #include "model/parameters.h"
 #include "model/transformer.h"
+#include "model/weights.h"
 
 struct image_tower {
     const struct vision_config *config;   /* not owned */
@@ -21,32 +22,33 @@ struct image_tower {
     float mean[3], std[3];                /* of pixels in [0,1] */
     size_t kept;                          /* K; T = 1 + K */
 
-    float *pixels;                /* [B*K,3*P*P] */
-    float *features;              /* [B*K,C] */
-    float *embedded;              /* [B,T,C]; the transformer's input if there is no norm */
+    void *pixels;                 /* [B*K,3*P*P] */
+    void *features;               /* [B*K,C] */
+    void *embedded;               /* [B,T,C]; the transformer's input if there is no norm */
     float *norm_mean, *norm_rstd; /* [B*T] of the norm before the blocks, if any */
     int32_t *class_row;           /* [B] zeros: the class token's place */
     struct transformer transformer;
     struct head head;
-    float *dx; /* [B,T,C] scratch, training only */
+    void *dx; /* [B,T,C] scratch, training only */
+    void *dtoken; /* [B,C] the same, where one token is pooled */
 };
 
-/* config and offsets must outlive the tower; 1 <= kept <= grid*grid. */
+/* config and offsets must outlive the tower; 1 <= kept <= grid*grid; recompute: in training. */
 enum status image_tower_init(struct image_tower *tower, const struct clip_config *config,
-                             const struct vision_offsets *offsets, size_t kept,
-                             enum transformer_memory memory, struct error *error);
+                             const struct vision_offsets *offsets, size_t kept, bool training,
+                             enum recompute recompute, struct error *error);
 void image_tower_free(struct image_tower *tower);
 
 void image_tower_take(struct image_tower *tower, struct arena *arena, size_t batch);
 void image_tower_take_scratch(struct image_tower *tower, struct arena *arena, size_t batch);
 
 /* unit[B,E] = embeddings of patches u8 [B,K,P*P*3] at position [B,K]; backend memory. */
-void image_tower_forward(struct image_tower *tower, struct kernels *k, const float *parameters,
+void image_tower_forward(struct image_tower *tower, struct kernels *k, const struct weights *w,
                          float *unit, const uint8_t *patches, const int32_t *position,
                          size_t batch);
 
 /* gradients += from dunit[B,E], after the forward pass of the same batch gave unit. */
-void image_tower_backward(struct image_tower *tower, struct kernels *k, const float *parameters,
+void image_tower_backward(struct image_tower *tower, struct kernels *k, const struct weights *w,
                           float *gradients, const float *dunit, const float *unit,
                           const int32_t *position, size_t batch);
 

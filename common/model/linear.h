@@ -8,9 +8,8 @@
 #include "kernels/kernels.h"
 
 /* y =; bias may be NULL. */
-static inline void linear_forward(struct kernels *k, float *y, const float *x,
-                                  const float *weight, const float *bias, size_t N, size_t in,
-                                  size_t out)
+static inline void linear_forward(struct kernels *k, void *y, const void *x, const void *weight,
+                                  const float *bias, size_t N, size_t in, size_t out)
 {
     k->matmul(k, &(struct matmul){.rows = N,
                                   .columns = out,
@@ -22,10 +21,10 @@ static inline void linear_forward(struct kernels *k, float *y, const float *x,
                                   .out = y});
 }
 
-/* dx =, dweight +=, dbias +=; dx NULL: not wanted; dbias NULL: there is none. */
-static inline void linear_backward(struct kernels *k, float *dx, float *dweight, float *dbias,
-                                   const float *dy, const float *x, const float *weight,
-                                   size_t N, size_t in, size_t out)
+/* dweight +=, dbias +=; dbias NULL: there is none. */
+static inline void linear_backward_weight(struct kernels *k, float *dweight, float *dbias,
+                                          const void *dy, const void *x, size_t N, size_t in,
+                                          size_t out)
 {
     k->matmul(k, &(struct matmul){.rows = out,
                                   .columns = in,
@@ -34,16 +33,25 @@ static inline void linear_backward(struct kernels *k, float *dx, float *dweight,
                                   .a_transposed = true,
                                   .b = x,
                                   .out = dweight,
-                                  .accumulate = true});
-    if (dbias != NULL)
-        k->sum_rows(k, dbias, dy, N, out);
-    if (dx != NULL)
-        k->matmul(k, &(struct matmul){.rows = N,
-                                      .columns = in,
-                                      .inner = out,
-                                      .a = dy,
-                                      .b = weight,
-                                      .out = dx});
+                                  .accumulate = true,
+                                  .a_sums = dbias});
+}
+
+/* dx =. */
+static inline void linear_backward_input(struct kernels *k, void *dx, const void *dy,
+                                         const void *weight, size_t N, size_t in, size_t out)
+{
+    k->matmul(k, &(struct matmul){
+                     .rows = N, .columns = in, .inner = out, .a = dy, .b = weight, .out = dx});
+}
+
+/* Both. */
+static inline void linear_backward(struct kernels *k, void *dx, float *dweight, float *dbias,
+                                   const void *dy, const void *x, const void *weight, size_t N,
+                                   size_t in, size_t out)
+{
+    linear_backward_weight(k, dweight, dbias, dy, x, N, in, out);
+    linear_backward_input(k, dx, dy, weight, N, in, out);
 }
 
 #endif

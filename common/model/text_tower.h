@@ -13,19 +13,20 @@
 #include "model/head.h"
 #include "model/parameters.h"
 #include "model/transformer.h"
+#include "model/weights.h"
 
 struct text_tower {
     const struct text_config *config;   /* not owned */
     const struct text_offsets *offsets; /* not owned */
     struct transformer transformer;
     struct head head;
-    float *dx; /* [B,L,C] scratch, training only */
+    void *dx, *dtoken; /* [B,L,C] [B,C] scratch, training only */
 };
 
-/* config and offsets must outlive the tower. */
+/* config and offsets must outlive the tower; recompute: in training. */
 enum status text_tower_init(struct text_tower *tower, const struct clip_config *config,
-                            const struct text_offsets *offsets, enum transformer_memory memory,
-                            struct error *error);
+                            const struct text_offsets *offsets, bool training,
+                            enum recompute recompute, struct error *error);
 void text_tower_free(struct text_tower *tower);
 
 void text_tower_take(struct text_tower *tower, struct arena *arena, size_t batch);
@@ -35,11 +36,11 @@ void text_tower_take_scratch(struct text_tower *tower, struct arena *arena, size
 int32_t text_tower_pool_row(const struct text_config *config, const int32_t *tokens);
 
 /* unit[B,E] = embeddings of tokens [B,L], pooled at row[B]; backend memory. */
-void text_tower_forward(struct text_tower *tower, struct kernels *k, const float *parameters,
+void text_tower_forward(struct text_tower *tower, struct kernels *k, const struct weights *w,
                         float *unit, const int32_t *tokens, const int32_t *row, size_t batch);
 
 /* gradients += from dunit[B,E], after the forward pass of the same batch gave unit. */
-void text_tower_backward(struct text_tower *tower, struct kernels *k, const float *parameters,
+void text_tower_backward(struct text_tower *tower, struct kernels *k, const struct weights *w,
                          float *gradients, const float *dunit, const float *unit,
                          const int32_t *tokens, const int32_t *row, size_t batch);
 

@@ -25,7 +25,10 @@ enum status trainer_open(struct trainer *trainer, struct kernels *k,
                          const struct trainer_settings *settings, struct error *error)
 {
     *trainer = (struct trainer){.kernels = k, .settings = *settings};
-    enum status status = clip_open(&trainer->clip, k, config, shape, error);
+    struct clip_shape with = *shape;
+    with.image_frozen = freeze_whole_image(&settings->freeze);
+    with.text_frozen = freeze_whole_text(&settings->freeze);
+    enum status status = clip_open(&trainer->clip, k, config, &with, error);
     if (status == STATUS_OK) {
         freeze_apply(&settings->freeze, config, &trainer->clip->table);
         status = optimizer_init(&trainer->optimizer, k, &trainer->clip->table,

@@ -1,7 +1,6 @@
 #include "model/training_cost.h"
 
 #include "base/number.h"
-#include "model/arena.h"
 
 double training_cost_sample_flops(const struct clip_config *config, size_t kept,
                                   const struct freeze *freeze)
@@ -14,7 +13,7 @@ double training_cost_sample_flops(const struct clip_config *config, size_t kept,
 static enum status count_parameters(struct training_cost *cost,
                                     const struct clip_config *config,
                                     const struct freeze *freeze, bool average,
-                                    struct error *error)
+                                    enum precision precision, struct error *error)
 {
     struct parameters table;
     enum status status = parameters_init(&table, config, error);
@@ -30,52 +29,23 @@ static enum status count_parameters(struct training_cost *cost,
     cost->parameter_bytes = table.floats * sizeof(float);
     cost->moment_bytes = 2 * cost->parameter_bytes;
     cost->average_bytes = average ? cost->parameter_bytes : 0;
+    if (precision == PRECISION_AMP_BF16)
+        cost->rounded_bytes = table.decay_floats * sizeof(uint16_t);
     parameters_free(&table);
     return STATUS_OK;
 }
 
-/* The towers lay out their memory in an arena that measures; around them stand the inputs of a
- * piece and the embeddings of the whole batch. */
 static enum status measure_activations(const struct clip_config *config,
-                                       const struct clip_shape *shape, bool recompute,
-                                       size_t *bytes, struct error *error)
+                                       const struct clip_shape *shape,
+                                       const struct freeze *freeze, enum recompute recompute,
+                                       enum precision precision, size_t *bytes,
+                                       struct error *error)
 {
-    enum transformer_memory memory = recompute ? TRANSFORMER_RECOMPUTE : TRANSFORMER_KEEP;
-    const size_t B = shape->batch, P = config->vision.patch_size;
-    struct arena arena = {0}, text_scratch;
-    struct parameters table = {0};
-    struct image_tower image = {0};
-    struct text_tower text = {0};
-    enum status status = parameters_init(&table, config, error);
-    if (status == STATUS_OK)
-        status = image_tower_init(&image, config, &table.vision, shape->kept, memory, error);
-    if (status == STATUS_OK)
-        status = text_tower_init(&text, config, &table.text, memory, error);
-    if (status != STATUS_OK)
-        goto out_towers;
-
-    arena_take(&arena, B, shape->kept, P * P * 3);
-    arena_take(&arena, B, shape->kept, sizeof(int32_t));
-    arena_take(&arena, B, config->text.context_length, sizeof(int32_t));
-    arena_take(&arena, B, 1, sizeof(int32_t));
-    for (int block = 0; block < 4; block++) /* embeddings of images and texts, gradients */
-        arena_take_floats(&arena, shape->most, config->embed_dim);
-    arena_take_floats(&arena, 1, 1);
-    image_tower_take(&image, &arena, B);
-    text_tower_take(&text, &arena, B);
-    text_scratch = arena;
-    image_tower_take_scratch(&image, &arena, B);
-    text_tower_take_scratch(&text, &text_scratch, B);
-    if (arena.overflow || text_scratch.overflow)
-        status = error_set(error, STATUS_SYSTEM, "a batch of %zu samples is beyond any memory",
-                           B);
-    *bytes = arena.used > text_scratch.used ? arena.used : text_scratch.used;
-
-out_towers:
-    image_tower_free(&image);
-    text_tower_free(&text);
-    parameters_free(&table);
-    return status;
+    struct clip_shape with = *shape;
+    with.recompute = recompute;
+    with.image_frozen = freeze_whole_image(freeze);
+    with.text_frozen = freeze_whole_text(freeze);
+    return clip_activation_bytes(config, &with, precision, bytes, error);
 }
 
 static enum status measure_batch(struct training_cost *cost, const struct clip_config *config,
@@ -91,19 +61,17 @@ static enum status measure_batch(struct training_cost *cost, const struct clip_c
 
 enum status training_cost_find(struct training_cost *cost, const struct clip_config *config,
                                const struct clip_shape *shape, const struct freeze *freeze,
-                               bool average, struct error *error)
+                               bool average, enum precision precision, struct error *error)
 {
     *cost = (struct training_cost){
         .image_flops = clip_config_image_flops(config, shape->kept),
         .text_flops = clip_config_text_flops(config),
         .training_flops = training_cost_sample_flops(config, shape->kept, freeze),
     };
-    enum status status = count_parameters(cost, config, freeze, average, error);
-    if (status == STATUS_OK)
-        status = measure_activations(config, shape, false, &cost->activation_bytes, error);
-    if (status == STATUS_OK)
-        status = measure_activations(config, shape, true, &cost->recomputed_activation_bytes,
-                                     error);
+    enum status status = count_parameters(cost, config, freeze, average, precision, error);
+    for (enum recompute r = RECOMPUTE_NONE; status == STATUS_OK && r <= RECOMPUTE_BLOCK; r++)
+        status = measure_activations(config, shape, freeze, r, precision,
+                                     &cost->activation_bytes[r], error);
     if (status == STATUS_OK)
         status = measure_batch(cost, config, shape, error);
     return status;

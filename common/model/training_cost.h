@@ -27,8 +27,8 @@ struct training_cost {
     size_t parameter_bytes; /* and as much for the gradients, */
     size_t moment_bytes;    /* both moments, */
     size_t average_bytes;   /* the averaged weights, */
-    size_t activation_bytes, recomputed_activation_bytes; /* and one of these: all activations
-                                                           * are kept, or are computed again */
+    size_t rounded_bytes;   /* the matrices in bfloat16, */
+    size_t activation_bytes[RECOMPUTE_BLOCK + 1]; /* and one of these, by enum recompute */
     /* The batch that is being collected, in host memory. */
     size_t batch_bytes;
 };
@@ -40,6 +40,6 @@ double training_cost_sample_flops(const struct clip_config *config, size_t kept,
 /* STATUS_SYSTEM where no memory could hold a batch. */
 enum status training_cost_find(struct training_cost *cost, const struct clip_config *config,
                                const struct clip_shape *shape, const struct freeze *freeze,
-                               bool average, struct error *error);
+                               bool average, enum precision precision, struct error *error);
 
 #endif

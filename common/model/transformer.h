@@ -6,60 +6,80 @@
  * where the scales are vectors, or are not there. Source: Vaswani et al. 2017, with the norms
  * before each branch; Radford et al. 2021; Touvron et al. 2021 for the scales.
  *
- * A tower in training keeps what every layer computed, or only what entered each layer
- * (TRANSFORMER_RECOMPUTE), which costs the forward pass of all layers but the last once more
- * and gives the same bits (Chen et al., "Training deep nets with sublinear memory cost",
- * 2016; open_clip's --grad-checkpointing). */
+ * Where one token alone is pooled, the last block computes for the others only what that token
+ * attends to, their keys and values: the result is the same, forward and backward, and three
+ * quarters of that block's matrix products are saved. */
 #ifndef MODEL_TRANSFORMER_H
 #define MODEL_TRANSFORMER_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "kernels/kernels.h"
 #include "model/arena.h"
 #include "model/config.h"
 #include "model/parameters.h"
+#include "model/weights.h"
 
-enum transformer_memory {
-    TRANSFORMER_FORWARD,  /* no backward pass: one layer's memory serves all */
-    TRANSFORMER_KEEP,     /* every layer's activations */
-    TRANSFORMER_RECOMPUTE /* every layer's input, one layer's activations */
+/* What a tower in training keeps of its forward pass, by width C a token and layer, without
+ * layer scale. What is not kept is computed again by the backward pass, from the same values
+ * (Chen et al., "Training deep nets with sublinear memory cost", 2016). */
+enum recompute {
+    RECOMPUTE_NONE,  /* 16 C: everything */
+    RECOMPUTE_LIGHT, /* 10 C: all but the norms and the activation, which cost no product */
+    RECOMPUTE_BLOCK  /* 1 C: each layer's input, for a second forward pass of all layers but
+                      * the last; open_clip's --grad-checkpointing */
 };
 
-/* What one block computes and its backward pass needs; N = B*T rows. */
+/* What one block computes and its backward pass needs; N = B*T rows, and R rows beyond the
+ * attention: N, or B in the last block where one token is pooled. */
 struct block_activations {
-    float *input;                    /* [N,C] the residual stream that enters */
-    float *norm_1, *mean_1, *rstd_1; /* [N,C] [N] [N] */
-    float *qkv;                      /* [N,3C] */
-    float *attention, *lse;          /* [N,C] [B,H,T] */
-    float *out, *proj;               /* [N,C] the branches before their scale, if any */
-    float *middle;                   /* [N,C] the residual stream between the branches */
-    float *norm_2, *mean_2, *rstd_2; /* [N,C] [N] [N] */
-    float *fc, *activated;           /* [N,F] before and after the activation */
+    void *input;              /* [N,C] the residual stream that enters */
+    void *norm_1;             /* [N,C] */
+    float *mean_1, *rstd_1;   /* [N] */
+    void *qkv, *attention;    /* [N,3C] [N,C] */
+    float *lse;               /* [B,H,T] */
+    void *residual, *context; /* [R,C] input and attention of the rows that go on */
+    void *out, *proj;         /* [R,C] the branches before their scale, if any */
+    void *middle;             /* [R,C] the residual stream between the branches */
+    void *norm_2;             /* [R,C] */
+    float *mean_2, *rstd_2;   /* [R] */
+    void *fc, *activated;     /* [R,F] before and after the activation */
 };
 
 /* Memory that lives within one call, so that all towers may share it. */
 struct transformer_scratch {
-    float *branch; /* [N,C] */
-    float *dwide;  /* [N,max(3C,F)] for the backward pass */
+    void *branch; /* [N,C] */
+    void *dwide;  /* [N,max(3C,F)] for the backward pass */
+    void *dtoken; /* [B,C] the same, where one token is pooled */
 };
 
 struct transformer {
     const struct transformer_config *config; /* not owned */
     const struct block_offsets *offsets;     /* [layers], not owned */
     size_t tokens;                           /* T */
-    enum transformer_memory memory;
+    bool one_token;                          /* is pooled */
+    bool training;
+    enum recompute recompute;
     struct block_activations *blocks; /* [layers], owned; they may share memory */
     struct transformer_scratch scratch;
-    float *input;  /* [B,T,C]: the caller writes the embedded tokens here */
-    float *output; /* [B,T,C] */
+    void *input;  /* [B,T,C]: the caller writes the embedded tokens here */
+    void *output; /* [B,T,C], or [B,C] where one token is pooled */
+};
+
+/* What is to be done with a tower. */
+struct transformer_use {
+    size_t tokens;  /* T */
+    bool one_token; /* is pooled */
+    bool training;  /* there is a backward pass; else one layer's memory serves all */
+    enum recompute recompute; /* in training */
 };
 
 /* config and offsets must outlive the tower. */
 enum status transformer_init(struct transformer *t, const struct transformer_config *config,
-                             const struct block_offsets *offsets, size_t tokens,
-                             enum transformer_memory memory, struct error *error);
+                             const struct block_offsets *offsets,
+                             const struct transformer_use *use, struct error *error);
 
 void transformer_free(struct transformer *t);
 
@@ -67,13 +87,16 @@ void transformer_free(struct transformer *t);
 void transformer_take(struct transformer *t, struct arena *arena, size_t batch);
 void transformer_take_scratch(struct transformer *t, struct arena *arena, size_t batch);
 
-/* output = blocks(input) for `batch` samples. TRANSFORMER_FORWARD overwrites input. */
-void transformer_forward(struct transformer *t, struct kernels *k, const float *parameters,
-                         size_t batch);
+/* output = blocks(input) for `batch` samples; row[B] says which token is pooled, where one is.
+ * Input may be overwritten unless the tower is in training. */
+void transformer_forward(struct transformer *t, struct kernels *k, const struct weights *w,
+                         const int32_t *row, size_t batch);
 
-/* After a forward pass of the same batch, unless TRANSFORMER_FORWARD: dx[B,T,C] holds the
- * gradient of output and receives (=) that of input; gradients[block layout] +=. */
-void transformer_backward(struct transformer *t, struct kernels *k, const float *parameters,
-                          float *gradients, float *dx, size_t batch);
+/* After a forward pass of the same batch, in training: doutput holds the gradient of output,
+ * and is overwritten; dinput[B,T,C] =; gradients[block layout] +=. Where one token is pooled
+ * the two are apart, else they are the same memory. */
+void transformer_backward(struct transformer *t, struct kernels *k, const struct weights *w,
+                          float *gradients, void *dinput, void *doutput, const int32_t *row,
+                          size_t batch);
 
 #endif

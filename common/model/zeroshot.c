@@ -63,32 +63,18 @@ enum status zeroshot_build_classifier(struct clip *clip, struct caption_encoder 
     return status;
 }
 
-enum status zeroshot_logits(struct kernels *k, const float *embeddings, size_t count,
-                            const float *weights, size_t classes, size_t E, float *logits,
-                            struct error *error)
+void zeroshot_logits(const float *embeddings, size_t count, const float *weights,
+                     size_t classes, size_t E, float *logits)
 {
-    if (count == 0)
-        return STATUS_OK;
-    float *a = k->allocate(k, count * E * sizeof a[0]);
-    float *b = k->allocate(k, classes * E * sizeof b[0]);
-    float *out = k->allocate(k, count * classes * sizeof out[0]);
-    enum status status = STATUS_OK;
-    if (a == NULL || b == NULL || out == NULL) {
-        status = error_memory(error, count * classes * sizeof out[0], "logits");
-    } else {
-        k->upload(k, a, embeddings, count * E * sizeof a[0]);
-        k->upload(k, b, weights, classes * E * sizeof b[0]);
-        k->matmul(k, &(struct matmul){.rows = count, .columns = classes, .inner = E, .a = a,
-                                      .b = b, .b_transposed = true, .out = out});
-        k->download(k, logits, out, count * classes * sizeof out[0]);
-        for (size_t i = 0; i < count * classes; i++)
-            logits[i] *= 100;
-        status = k->check(k, error);
-    }
-    k->release(k, a);
-    k->release(k, b);
-    k->release(k, out);
-    return status;
+#pragma omp parallel for collapse(2)
+    for (size_t i = 0; i < count; i++)
+        for (size_t c = 0; c < classes; c++) {
+            float cosine = 0;
+#pragma omp simd reduction(+ : cosine)
+            for (size_t e = 0; e < E; e++)
+                cosine += embeddings[i * E + e] * weights[c * E + e];
+            logits[i * classes + c] = 100 * cosine;
+        }
 }
 
 enum status zeroshot_score_init(struct zeroshot_score *score, size_t classes,

@@ -19,11 +19,10 @@ enum status zeroshot_build_classifier(struct clip *clip, struct caption_encoder 
                                       const struct text_list *templates, float *weights,
                                       struct error *error);
 
-/* logits[count,classes] = 100 * cosine of embeddings[count,E] and weights[classes,E]; host
- * memory, computed by the backend. */
-enum status zeroshot_logits(struct kernels *k, const float *embeddings, size_t count,
-                            const float *weights, size_t classes, size_t E, float *logits,
-                            struct error *error);
+/* logits[count,classes] = 100 * cosine of embeddings[count,E] and weights[classes,E], in fp32
+ * whatever the model computes in; host memory. */
+void zeroshot_logits(const float *embeddings, size_t count, const float *weights,
+                     size_t classes, size_t E, float *logits);
 
 /* Counts over a set of images, or over those whose class is in a subset. */
 struct zeroshot_score {

@@ -2,100 +2,165 @@
 #include <string.h>
 
 #include "base/number.h"
-#include "kernels/cpu/cpu_state.h"
+#include "kernels/cpu/cpu_bf16.h"
 
-void cpu_add(struct kernels *k, float *out, const float *a, const float *b, size_t n)
+void cpu_round(struct kernels *k, void *out, const float *in, size_t n)
 {
     struct cpu *cpu = k->state;
     const int parts = cpu_parts(cpu, n, 1);
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         const struct range r = cpu_range(n, parts, part, cpu_line);
-        cpu->vector->add(out + r.first, a + r.first, b + r.first, r.count);
+        if (cpu_is_bf16(cpu))
+            floats_put(cpu, out, r.first, r.count, in + r.first);
+        else if (r.count > 0)
+            memcpy((float *)out + r.first, in + r.first, r.count * sizeof *in);
     }
 }
 
-/* Each thread sums its rows into a row of scratch; the rows of scratch are added in order. */
-void cpu_sum_rows(struct kernels *k, float *out, const float *in, size_t N, size_t C)
+void cpu_add(struct kernels *k, void *out, const void *a, const void *b, size_t n)
+{
+    struct cpu *cpu = k->state;
+    const int parts = cpu_parts(cpu, n, 1);
+    struct rooms rooms;
+    if (!rooms_open(&rooms, cpu, parts, 2, 1, 0))
+        return;
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        const struct range r = cpu_range(n, parts, part, cpu_line);
+        float *const room = room_at(&rooms, part, 0), *const other = room_at(&rooms, part, 1);
+        for (struct range p = piece_first(&rooms, r); p.count > 0;
+             p = piece_next(&rooms, r, p)) {
+            const float *x = floats_of(cpu, a, p.first, p.count, room);
+            const float *y = floats_of(cpu, b, p.first, p.count, other);
+            float *sum = floats_for(cpu, out, p.first, room);
+            cpu->vector->add(sum, x, y, p.count);
+            floats_put(cpu, out, p.first, p.count, sum);
+        }
+    }
+}
+
+/* Each thread sums its rows into a row of scratch; the rows of scratch are added in order. One
+ * thread adds to `out` itself. */
+void cpu_sum_rows(struct kernels *k, float *out, const void *in, size_t N, size_t C)
 {
     struct cpu *cpu = k->state;
     const int parts = cpu_parts(cpu, N, C);
-    if (parts == 1) {
-        cpu->vector->add_rows(out, in, N, C, C);
-        return;
-    }
-    const size_t stride = size_round_up(C, cpu_line);
-    float *sums = cpu_scratch(cpu, (size_t)parts * stride, sizeof *sums);
-    if (sums == NULL)
+    struct rooms rooms;
+    if (!rooms_open(&rooms, cpu, parts, 1, C, parts > 1 ? C : 0))
         return;
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         const struct range r = cpu_range(N, parts, part, 1);
-        float *sum = sums + (size_t)part * stride;
-        memset(sum, 0, C * sizeof *sum);
-        cpu->vector->add_rows(sum, in + r.first * C, r.count, C, C);
+        float *sum = parts > 1 ? own_at(&rooms, part) : out;
+        if (parts > 1)
+            memset(sum, 0, C * sizeof *sum);
+        for (struct range p = piece_first(&rooms, r); p.count > 0;
+             p = piece_next(&rooms, r, p)) {
+            const float *rows = floats_of(cpu, in, p.first * C, p.count * C,
+                                          room_at(&rooms, part, 0));
+            cpu->vector->add_rows(sum, rows, p.count, C, C);
+        }
     }
-    cpu->vector->add_rows(out, sums, (size_t)parts, C, stride);
+    if (parts > 1)
+        cpu->vector->add_rows(out, rooms.memory, (size_t)parts, C, rooms.stride);
 }
 
 /* An activation costs about as much as moving 8 values. */
-void cpu_activation_forward(struct kernels *k, float *out, const float *in, size_t n,
+void cpu_activation_forward(struct kernels *k, void *out, const void *in, size_t n,
                             enum activation kind)
 {
     struct cpu *cpu = k->state;
     const int parts = cpu_parts(cpu, n, 8);
+    struct rooms rooms;
+    if (!rooms_open(&rooms, cpu, parts, 1, 1, 0))
+        return;
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         const struct range r = cpu_range(n, parts, part, cpu_line);
-        cpu->vector->activation_forward(out + r.first, in + r.first, r.count, kind);
+        float *const room = room_at(&rooms, part, 0);
+        for (struct range p = piece_first(&rooms, r); p.count > 0;
+             p = piece_next(&rooms, r, p)) {
+            const float *x = floats_of(cpu, in, p.first, p.count, room);
+            float *y = floats_for(cpu, out, p.first, room);
+            cpu->vector->activation_forward(y, x, p.count, kind);
+            floats_put(cpu, out, p.first, p.count, y);
+        }
     }
 }
 
-void cpu_activation_backward(struct kernels *k, float *din, const float *dout, const float *in,
+void cpu_activation_backward(struct kernels *k, void *din, const void *dout, const void *in,
                              size_t n, enum activation kind)
 {
     struct cpu *cpu = k->state;
     const int parts = cpu_parts(cpu, n, 8);
+    struct rooms rooms;
+    if (!rooms_open(&rooms, cpu, parts, 2, 1, 0))
+        return;
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         const struct range r = cpu_range(n, parts, part, cpu_line);
-        cpu->vector->activation_backward(din + r.first, dout + r.first, in + r.first, r.count,
-                                         kind);
+        float *const room = room_at(&rooms, part, 0), *const other = room_at(&rooms, part, 1);
+        for (struct range p = piece_first(&rooms, r); p.count > 0;
+             p = piece_next(&rooms, r, p)) {
+            const float *dy = floats_of(cpu, dout, p.first, p.count, room);
+            const float *x = floats_of(cpu, in, p.first, p.count, other);
+            float *dx = floats_for(cpu, din, p.first, room);
+            cpu->vector->activation_backward(dx, dy, x, p.count, kind);
+            floats_put(cpu, din, p.first, p.count, dx);
+        }
     }
 }
 
-void cpu_layer_scale_forward(struct kernels *k, float *out, const float *in, const float *gamma,
+void cpu_layer_scale_forward(struct kernels *k, void *out, const void *in, const float *gamma,
                              size_t N, size_t C)
 {
     struct cpu *cpu = k->state;
     const int parts = cpu_parts(cpu, N, C);
-#pragma omp parallel for num_threads(parts) schedule(static, 1)
-    for (int part = 0; part < parts; part++) {
-        const struct range r = cpu_range(N, parts, part, 1);
-        cpu->vector->layer_scale_forward(out + r.first * C, in + r.first * C, gamma, r.count,
-                                         C);
-    }
-}
-
-/* dgamma as in cpu_sum_rows. */
-void cpu_layer_scale_backward(struct kernels *k, float *din, float *dgamma, const float *dout,
-                              const float *in, const float *gamma, size_t N, size_t C)
-{
-    struct cpu *cpu = k->state;
-    const int parts = cpu_parts(cpu, N, C);
-    const size_t stride = size_round_up(C, cpu_line);
-    float *sums = cpu_scratch(cpu, (size_t)parts * stride, sizeof *sums);
-    if (sums == NULL)
+    struct rooms rooms;
+    if (!rooms_open(&rooms, cpu, parts, 1, C, 0))
         return;
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         const struct range r = cpu_range(N, parts, part, 1);
-        float *sum = sums + (size_t)part * stride;
-        memset(sum, 0, C * sizeof *sum);
-        cpu->vector->layer_scale_backward(din + r.first * C, sum, dout + r.first * C,
-                                          in + r.first * C, gamma, r.count, C);
+        float *const room = room_at(&rooms, part, 0);
+        for (struct range p = piece_first(&rooms, r); p.count > 0;
+             p = piece_next(&rooms, r, p)) {
+            const size_t at = p.first * C, n = p.count * C;
+            const float *x = floats_of(cpu, in, at, n, room);
+            float *y = floats_for(cpu, out, at, room);
+            cpu->vector->layer_scale_forward(y, x, gamma, p.count, C);
+            floats_put(cpu, out, at, n, y);
+        }
     }
-    cpu->vector->add_rows(dgamma, sums, (size_t)parts, C, stride);
+}
+
+/* dgamma as in cpu_sum_rows. */
+void cpu_layer_scale_backward(struct kernels *k, void *din, float *dgamma, const void *dout,
+                              const void *in, const float *gamma, size_t N, size_t C)
+{
+    struct cpu *cpu = k->state;
+    const int parts = cpu_parts(cpu, N, C);
+    struct rooms rooms;
+    if (!rooms_open(&rooms, cpu, parts, 2, C, C))
+        return;
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        const struct range r = cpu_range(N, parts, part, 1);
+        float *const room = room_at(&rooms, part, 0), *const other = room_at(&rooms, part, 1);
+        float *sum = own_at(&rooms, part);
+        memset(sum, 0, C * sizeof *sum);
+        for (struct range p = piece_first(&rooms, r); p.count > 0;
+             p = piece_next(&rooms, r, p)) {
+            const size_t at = p.first * C, n = p.count * C;
+            const float *dy = floats_of(cpu, dout, at, n, room);
+            const float *x = floats_of(cpu, in, at, n, other);
+            float *dx = floats_for(cpu, din, at, room);
+            cpu->vector->layer_scale_backward(dx, sum, dy, x, gamma, p.count, C);
+            floats_put(cpu, din, at, n, dx);
+        }
+    }
+    cpu->vector->add_rows(dgamma, rooms.memory, (size_t)parts, C, rooms.stride);
 }
 
 void cpu_adamw(struct kernels *k, float *parameter, float *m, float *v, const float *gradient,

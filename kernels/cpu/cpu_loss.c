@@ -66,7 +66,7 @@ static struct loss_tile loss_tile_at(const struct loss *loss, size_t row, size_t
         .columns = columns < tile_columns ? columns : tile_columns,
         .scale = loss->scale,
     };
-    cpu_matmul(&loss->cpu->kernels, &(struct matmul){
+    cpu_matmul_fp32(loss->cpu, &(struct matmul){
                                         .rows = tile.rows,
                                         .columns = tile.columns,
                                         .inner = loss->E,
@@ -144,18 +144,17 @@ static double loss_tile_gradient(const struct loss *loss, const struct loss_tile
 
 static double loss_backward(const struct loss *loss, float *dimage, float *dtext)
 {
-    struct kernels *k = &loss->cpu->kernels;
     const size_t B = loss->B, E = loss->E;
     double dscale = 0;
     for (size_t row = 0; row < B; row += tile_rows) {
         for (size_t column = 0; column < B; column += tile_columns) {
             const struct loss_tile tile = loss_tile_at(loss, row, column);
             dscale += loss_tile_gradient(loss, &tile, row, column);
-            cpu_matmul(k, &(struct matmul){.rows = tile.rows, .columns = E,
+            cpu_matmul_fp32(loss->cpu, &(struct matmul){.rows = tile.rows, .columns = E,
                                            .inner = tile.columns, .a = tile.dots,
                                            .b = loss->text + column * E,
                                            .out = dimage + row * E, .accumulate = column > 0});
-            cpu_matmul(k, &(struct matmul){.rows = tile.columns, .columns = E,
+            cpu_matmul_fp32(loss->cpu, &(struct matmul){.rows = tile.columns, .columns = E,
                                            .inner = tile.rows, .a = tile.dots,
                                            .a_transposed = true, .b = loss->image + row * E,
                                            .out = dtext + column * E, .accumulate = row > 0});

@@ -1,285 +1,218 @@
-/* Matrix products by oneDNN.
+/* Matrix products with what belongs to them: conversions of bf16, epilogues, sums of a.
  *
- * Ladder (oneDNN 2.6.3 on two cores of a Sapphire Rapids server, November 2026; GFLOP/s):
- *                         2176x512x128 NT   2176x128x512 NN   512x128x2176 TN   256x1024x128 NT
- *   dnnl_sgemm                        325               314               289               315
- *   matmul primitive                  310               325               284               329
- * Both run the same generated kernels (brg:avx512_core) whatever is transposed. The primitive
- * was chosen: it adds the bias and accumulates in its own pass. With the caller's scratch and
- * cached descriptors a call allocates nothing of size after a shape's first use; seven small
- * blocks of oneDNN's own list of arguments remain.
- *
- * On a machine that other programs keep busy, set OMP_WAIT_POLICY=passive: a thread that spins
- * at a barrier while its partner waits for a processor costs a time slice, 8 ms, each time (9
- * GFLOP/s instead of 155 at these shapes). */
-#include <dnnl.h>
-#include <omp.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "kernels/cpu/cpu_state.h"
-
-/* A model has a few tens of shapes; 64 sets of 4 hold them with few collisions, and a shape
- * that is pushed out is only made again. */
-enum { cache_sets = 64, cache_ways = 4 };
-
-enum { arg_a, arg_b, arg_bias, arg_out, arg_scratch, arg_count };
-
-static const int dnnl_args[arg_count] = {
-    DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_BIAS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD,
-};
-
-struct key {
-    size_t rows, columns, inner;
-    bool a_transposed, b_transposed, bias, accumulate;
-    int threads; /* oneDNN plans for the number of threads it sees */
-};
-
-struct entry {
-    struct key key;
-    dnnl_primitive_t primitive; /* NULL where the entry is free */
-    dnnl_memory_t memory[arg_count];
-    size_t scratch_bytes;
-    uint64_t last_used;
-};
-
-struct matmul_cache {
-    dnnl_engine_t engine;
-    dnnl_stream_t stream;
-    struct buffer scratch; /* what the largest primitive asks for */
-    uint64_t clock;
-    struct entry entries[cache_sets][cache_ways];
-};
-
-static void entry_free(struct entry *entry)
-{
-    for (int i = 0; i < arg_count; i++)
-        dnnl_memory_destroy(entry->memory[i]);
-    dnnl_primitive_destroy(entry->primitive);
-    *entry = (struct entry){0};
-}
-
-static bool key_equal(const struct key *a, const struct key *b)
-{
-    return a->rows == b->rows && a->columns == b->columns && a->inner == b->inner &&
-           a->a_transposed == b->a_transposed && a->b_transposed == b->b_transposed &&
-           a->bias == b->bias && a->accumulate == b->accumulate && a->threads == b->threads;
-}
-
-static size_t key_set(const struct key *key)
-{
-    uint64_t hash = key->rows;
-    hash = hash * 0x9e3779b97f4a7c15u + key->columns;
-    hash = hash * 0x9e3779b97f4a7c15u + key->inner;
-    hash = hash * 0x9e3779b97f4a7c15u + (uint64_t)(key->a_transposed + 2 * key->b_transposed +
-                                                   4 * key->bias + 8 * key->accumulate);
-    return (size_t)((hash * 0x9e3779b97f4a7c15u) >> 58);
-}
-
-/* A row-major matrix, or one that is stored the other way round. */
-static dnnl_status_t describe(dnnl_memory_desc_t *desc, size_t rows, size_t columns,
-                              bool transposed)
-{
-    const dnnl_dims_t sizes = {(dnnl_dim_t)rows, (dnnl_dim_t)columns};
-    const dnnl_dims_t strides = {transposed ? 1 : (dnnl_dim_t)columns,
-                                 transposed ? (dnnl_dim_t)rows : 1};
-    return dnnl_memory_desc_init_by_strides(desc, 2, sizes, dnnl_f32, strides);
-}
-
-/* Accumulation is the "sum" post-op: out = 1 * out + product. */
-static dnnl_status_t make_attributes(dnnl_primitive_attr_t attributes, bool accumulate)
-{
-    dnnl_status_t status = dnnl_primitive_attr_set_scratchpad_mode(attributes,
-                                                                   dnnl_scratchpad_mode_user);
-    if (status != dnnl_success || !accumulate)
-        return status;
-    dnnl_post_ops_t post_ops;
-    status = dnnl_post_ops_create(&post_ops);
-    if (status != dnnl_success)
-        return status;
-    status = dnnl_post_ops_append_sum(post_ops, 1);
-    if (status == dnnl_success)
-        status = dnnl_primitive_attr_set_post_ops(attributes, post_ops);
-    dnnl_post_ops_destroy(post_ops);
-    return status;
-}
-
-/* The primitive and the memory objects that carry its arguments, all without data yet. */
-static dnnl_status_t make_primitive(struct entry *entry, dnnl_engine_t engine,
-                                    const dnnl_matmul_desc_t *desc,
-                                    const dnnl_primitive_attr_t attributes)
-{
-    dnnl_primitive_desc_t plan;
-    dnnl_status_t status = dnnl_primitive_desc_create(&plan, desc, attributes, engine, NULL);
-    if (status != dnnl_success)
-        return status;
-    const dnnl_memory_desc_t *scratch =
-        dnnl_primitive_desc_query_md(plan, dnnl_query_scratchpad_md, 0);
-    const dnnl_memory_desc_t *descs[arg_count] = {
-        [arg_a] = &desc->src_desc,
-        [arg_b] = &desc->weights_desc,
-        [arg_bias] = entry->key.bias ? &desc->bias_desc : NULL,
-        [arg_out] = &desc->dst_desc,
-        [arg_scratch] = scratch,
-    };
-    entry->scratch_bytes = dnnl_memory_desc_get_size(scratch);
-    for (int i = 0; i < arg_count && status == dnnl_success; i++)
-        if (descs[i] != NULL)
-            status = dnnl_memory_create(&entry->memory[i], descs[i], engine, DNNL_MEMORY_NONE);
-    if (status == dnnl_success)
-        status = dnnl_primitive_create(&entry->primitive, plan);
-    dnnl_primitive_desc_destroy(plan);
-    return status;
-}
-
-static dnnl_status_t entry_init(struct entry *entry, dnnl_engine_t engine,
-                                const struct key *key)
-{
-    dnnl_memory_desc_t a, b, bias, out;
-    dnnl_matmul_desc_t desc;
-    dnnl_primitive_attr_t attributes;
-
-    *entry = (struct entry){.key = *key};
-    dnnl_status_t status = describe(&a, key->rows, key->inner, key->a_transposed);
-    if (status == dnnl_success)
-        status = describe(&b, key->inner, key->columns, key->b_transposed);
-    if (status == dnnl_success)
-        status = describe(&bias, 1, key->columns, false);
-    if (status == dnnl_success)
-        status = describe(&out, key->rows, key->columns, false);
-    if (status == dnnl_success)
-        status = dnnl_matmul_desc_init(&desc, &a, &b, key->bias ? &bias : NULL, &out);
-    if (status == dnnl_success)
-        status = dnnl_primitive_attr_create(&attributes);
-    if (status != dnnl_success)
-        return status;
-    status = make_attributes(attributes, key->accumulate);
-    if (status == dnnl_success)
-        status = make_primitive(entry, engine, &desc, attributes);
-    dnnl_primitive_attr_destroy(attributes);
-    if (status != dnnl_success)
-        entry_free(entry);
-    return status;
-}
-
-/* The entry for this key, made where there is none in the place of the set's oldest. */
-static dnnl_status_t cache_find(struct matmul_cache *cache, const struct key *key,
-                                struct entry **found)
-{
-    struct entry *set = cache->entries[key_set(key)], *oldest = &set[0];
-    dnnl_status_t status = dnnl_success;
-    for (int way = 0; way < cache_ways; way++) {
-        if (set[way].primitive != NULL && key_equal(&set[way].key, key)) {
-            *found = &set[way];
-            set[way].last_used = ++cache->clock;
-            return status;
-        }
-        if (set[way].last_used < oldest->last_used)
-            oldest = &set[way];
-    }
-    entry_free(oldest);
-    status = entry_init(oldest, cache->engine, key);
-    oldest->last_used = status == dnnl_success ? ++cache->clock : 0;
-    *found = oldest;
-    return status;
-}
-
-static dnnl_status_t cache_execute(struct matmul_cache *cache, struct entry *entry,
-                                   const struct matmul *args)
-{
-    /* oneDNN's memory objects are not const-correct; the inputs are only read. */
-    void *const data[arg_count] = {
-        [arg_a] = (void *)(uintptr_t)args->a,
-        [arg_b] = (void *)(uintptr_t)args->b,
-        [arg_bias] = (void *)(uintptr_t)args->bias,
-        [arg_out] = args->out,
-        [arg_scratch] = cache->scratch.data,
-    };
-    dnnl_exec_arg_t list[arg_count];
-    int count = 0;
-    for (int i = 0; i < arg_count; i++) {
-        if (entry->memory[i] == NULL)
-            continue;
-        const dnnl_status_t status = dnnl_memory_set_data_handle(entry->memory[i], data[i]);
-        if (status != dnnl_success)
-            return status;
-        list[count++] = (dnnl_exec_arg_t){dnnl_args[i], entry->memory[i]};
-    }
-    const dnnl_status_t status =
-        dnnl_primitive_execute(entry->primitive, cache->stream, count, list);
-    return status != dnnl_success ? status : dnnl_stream_wait(cache->stream);
-}
+ * Ladder for bf16 (two cores of an Emerald Rapids server without bf16 instructions, shared with
+ * others, one thread; November 2026; ms of processor time):
+ *                                          2176x512x128 NT   8320x1536x384 NT   and its GELU
+ *   fp32, for comparison                               1.7                 69             80
+ *   oneDNN's bf16                                      4.6                162            174
+ *   floats made of bf16, blocks of 4 MiB               2.1                 75             82
+ *   the same, blocks of 1 MiB                          1.8                 71             80
+ * With the instructions oneDNN takes bf16 as it is. */
+#include "base/number.h"
+#include "kernels/cpu/cpu_bf16.h"
+#include "kernels/cpu/cpu_product.h"
 
 /* Without an inner dimension the product is 0. */
-static void matmul_empty(const struct matmul *args)
+static void fill_empty(const struct cpu *cpu, const struct matmul *args, bool bf16_out)
 {
-    for (size_t r = 0; r < args->rows && !args->accumulate; r++)
-        for (size_t c = 0; c < args->columns; c++)
-            args->out[r * args->columns + c] = args->bias == NULL ? 0 : args->bias[c];
+    const float zero = 0;
+    for (size_t r = 0; r < args->rows && !args->accumulate; r++) {
+        for (size_t c = 0; c < args->columns; c++) {
+            const size_t at = r * args->columns + c;
+            const float *value = args->bias == NULL ? &zero : &args->bias[c];
+            if (bf16_out)
+                cpu->vector->to_bf16((uint16_t *)args->out + at, value, 1);
+            else
+                ((float *)args->out)[at] = *value;
+        }
+    }
+}
+
+/* The product alone; false, remembered as a failure, where oneDNN fails. */
+static bool run_product(struct cpu *cpu, const struct matmul *args, bool bf16_in, bool bf16_out)
+{
+    struct error error;
+    if (args->rows == 0 || args->columns == 0)
+        return true;
+    if (args->inner == 0) {
+        fill_empty(cpu, args, bf16_out);
+        return true;
+    }
+    if (product_run(cpu->products, args, bf16_in, bf16_out, cpu->threads, &error) == STATUS_OK)
+        return true;
+    cpu_fail(cpu, &error);
+    return false;
+}
+
+void cpu_matmul_fp32(struct cpu *cpu, const struct matmul *args)
+{
+    run_product(cpu, args, false, false);
+}
+
+/* ---- epilogues ---- */
+
+/* n values of the product become values `first` on of out. In fp32 `product` is the place that
+ * matmul_by_rows had it written to, `before` or `out`. */
+static void finish_piece(const struct cpu *cpu, const struct matmul *args, size_t first,
+                         size_t n, float *product, float *room)
+{
+    float *out = floats_for(cpu, args->out, first, product);
+    if (args->epilogue == EPILOGUE_ACTIVATION) {
+        if (args->before != NULL)
+            floats_put(cpu, args->before, first, n, product);
+        cpu->vector->activation_forward(out, product, n, args->activation);
+    } else if (args->epilogue == EPILOGUE_ACTIVATION_BACKWARD) {
+        const float *before = floats_of(cpu, args->before, first, n, room);
+        cpu->vector->activation_backward(out, product, before, n, args->activation);
+    }
+    floats_put(cpu, args->out, first, n, out);
+}
+
+static void finish_block(const struct cpu *cpu, const struct matmul *args, size_t first,
+                         size_t n, float *product)
+{
+    enum { piece = 2048 };
+    const int parts = cpu_parts(cpu, n, 8);
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        const struct range r = cpu_range(n, parts, part, cpu_line);
+        float room[piece];
+        for (size_t i = 0; i < r.count; i += piece) {
+            const size_t at = r.first + i, left = r.count - i;
+            finish_piece(cpu, args, first + at, left < piece ? left : piece, product + at,
+                         room);
+        }
+    }
+}
+
+/* ---- blocks ---- */
+
+/* The length of blocks of `n` rows that take `floats` each: what lies between a conversion, a
+ * product and its epilogue is half a MiB for each thread, which the second-level cache keeps.
+ * Blocks are nearly equal, so that no product is a sliver. */
+static size_t block_length(const struct cpu *cpu, size_t n, size_t floats)
+{
+    const size_t block_floats = (size_t)cpu->threads << 17;
+    const size_t most = floats < block_floats / 64 ? block_floats / (floats + 1) : 64;
+    const size_t blocks = n / most + (n % most != 0);
+    return blocks <= 1 ? n : size_round_up((n + blocks - 1) / blocks, 16);
+}
+
+/* Slices first..first+n, of `all`, of an operand, each of `length` values, as tight floats:
+ * rows of the matrix as it is stored, [n,length], or columns, [length,n]. */
+static void widen_slices(const struct cpu *cpu, float *to, const void *from, bool are_rows,
+                         size_t first, size_t n, size_t all, size_t length)
+{
+    if (are_rows)
+        cpu_widen(cpu, to, from, first * length, length, n, length);
+    else
+        cpu_widen(cpu, to, from, first, all, length, n);
+}
+
+/* out by blocks of rows, each finished while it is in the cache. */
+static void matmul_by_rows(struct cpu *cpu, const struct matmul *args)
+{
+    const bool bf16 = cpu_is_bf16(cpu), convert = bf16 && !cpu->multiplies_bf16;
+    const size_t rows = args->rows, columns = args->columns, inner = args->inner;
+    const size_t block = args->a_transposed && !convert
+                             ? rows
+                             : block_length(cpu, rows, columns + (convert ? inner : 0));
+    const size_t product_floats = size_round_up(bf16 ? block * columns : 0, cpu_line);
+    const size_t a_floats = size_round_up(convert ? block * inner : 0, cpu_line);
+    const size_t b_floats = convert ? inner * columns : 0;
+    float *product = NULL, *a = NULL, *b = NULL;
+    struct matmul part = *args;
+
+    if (bf16) {
+        product = cpu_scratch(cpu, product_floats + a_floats + b_floats, sizeof *product);
+        if (product == NULL)
+            return;
+        a = product + product_floats;
+        b = a + a_floats;
+    }
+    if (convert) {
+        cpu_widen(cpu, b, args->b, 0, b_floats, 1, b_floats);
+        part.a = a;
+        part.b = b;
+    }
+    for (size_t row = 0; row < rows; row += block) {
+        part.rows = rows - row < block ? rows - row : block;
+        if (convert)
+            widen_slices(cpu, a, args->a, !args->a_transposed, row, part.rows, rows, inner);
+        else
+            part.a = (const char *)args->a + row * inner * activation_bytes(&cpu->kernels);
+        if (!bf16)
+            product = (float *)(args->epilogue == EPILOGUE_ACTIVATION && args->before != NULL
+                                    ? args->before
+                                    : args->out) + row * columns;
+        part.out = product;
+        if (!run_product(cpu, &part, bf16 && !convert, false))
+            return;
+        finish_block(cpu, args, row * columns, part.rows * columns, product);
+    }
+}
+
+/* out += by blocks of the inner dimension, which is the batch, of bf16 made floats. */
+static void matmul_by_inner(struct cpu *cpu, const struct matmul *args)
+{
+    const size_t rows = args->rows, columns = args->columns, inner = args->inner;
+    const size_t block = block_length(cpu, inner, rows + columns);
+    const size_t a_floats = size_round_up(block * rows, cpu_line);
+    float *a = cpu_scratch(cpu, a_floats + block * columns, sizeof *a);
+    if (a == NULL)
+        return;
+    float *b = a + a_floats;
+    struct matmul part = *args;
+    part.a = a;
+    part.b = b;
+    for (size_t i = 0; i < inner; i += block) {
+        part.inner = inner - i < block ? inner - i : block;
+        widen_slices(cpu, a, args->a, args->a_transposed, i, part.inner, inner, rows);
+        widen_slices(cpu, b, args->b, !args->b_transposed, i, part.inner, inner, columns);
+        if (!run_product(cpu, &part, false, false))
+            return;
+    }
+}
+
+/* ---- sums of a ---- */
+
+/* Of a stored in rows of op(a); a layer's backward pass has it the other way round. */
+static void sum_a_rows(struct cpu *cpu, const struct matmul *args)
+{
+    const size_t inner = args->inner;
+    const int parts = cpu_parts(cpu, args->rows, inner);
+    struct rooms rooms;
+    if (!rooms_open(&rooms, cpu, parts, 1, inner, 0))
+        return;
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        const struct range r = cpu_range(args->rows, parts, part, 1);
+        for (size_t row = r.first; row < r.first + r.count; row++) {
+            const float *x = floats_of(cpu, args->a, row * inner, inner,
+                                       room_at(&rooms, part, 0));
+            double sum = args->a_sums[row];
+            for (size_t i = 0; i < inner; i++)
+                sum += x[i];
+            args->a_sums[row] = (float)sum;
+        }
+    }
 }
 
 void cpu_matmul(struct kernels *k, const struct matmul *args)
 {
     struct cpu *cpu = k->state;
-    struct matmul_cache *cache = cpu->matmuls;
-    struct error error;
-    struct entry *entry;
+    const bool bf16 = cpu_is_bf16(cpu), convert = bf16 && !cpu->multiplies_bf16;
+    if (args->accumulate && convert)
+        matmul_by_inner(cpu, args);
+    else if (args->epilogue != EPILOGUE_NONE || convert)
+        matmul_by_rows(cpu, args);
+    else
+        run_product(cpu, args, bf16, bf16 && !args->accumulate);
 
-    if (args->rows == 0 || args->columns == 0)
-        return;
-    if (args->inner == 0) {
-        matmul_empty(args);
-        return;
+    if (args->accumulate && args->a_sums != NULL) {
+        if (args->a_transposed)
+            cpu_sum_rows(k, args->a_sums, args->a, args->inner, args->rows);
+        else
+            sum_a_rows(cpu, args);
     }
-    if (omp_get_max_threads() != cpu->threads)
-        omp_set_num_threads(cpu->threads);
-    const struct key key = {
-        args->rows, args->columns, args->inner, args->a_transposed, args->b_transposed,
-        args->bias != NULL, args->accumulate, cpu->threads,
-    };
-    dnnl_status_t status = cache_find(cache, &key, &entry);
-    if (status == dnnl_success &&
-        buffer_reserve(&cache->scratch, entry->scratch_bytes, &error) != STATUS_OK) {
-        cpu_fail(cpu, &error);
-        return;
-    }
-    if (status == dnnl_success)
-        status = cache_execute(cache, entry, args);
-    if (status != dnnl_success) {
-        error_set(&error, status == dnnl_out_of_memory ? STATUS_SYSTEM : STATUS_UNAVAILABLE,
-                  "oneDNN: matrix product of %zu x %zu x %zu: status %d", args->rows,
-                  args->columns, args->inner, (int)status);
-        cpu_fail(cpu, &error);
-    }
-}
-
-enum status matmul_cache_open(struct matmul_cache **out, struct error *error)
-{
-    struct matmul_cache *cache = calloc(1, sizeof *cache);
-    if (cache == NULL)
-        return error_memory(error, sizeof *cache, "the cache of matrix products");
-    dnnl_status_t status = dnnl_engine_create(&cache->engine, dnnl_cpu, 0);
-    if (status == dnnl_success)
-        status = dnnl_stream_create(&cache->stream, cache->engine, dnnl_stream_default_flags);
-    if (status != dnnl_success) {
-        matmul_cache_close(cache);
-        return error_set(error, STATUS_UNAVAILABLE, "oneDNN: no cpu engine: status %d",
-                         (int)status);
-    }
-    *out = cache;
-    return STATUS_OK;
-}
-
-void matmul_cache_close(struct matmul_cache *cache)
-{
-    if (cache == NULL)
-        return;
-    for (int set = 0; set < cache_sets; set++)
-        for (int way = 0; way < cache_ways; way++)
-            entry_free(&cache->entries[set][way]);
-    dnnl_stream_destroy(cache->stream);
-    dnnl_engine_destroy(cache->engine);
-    buffer_free(&cache->scratch);
-    free(cache);
 }

@@ -1,59 +1,84 @@
 #include <string.h>
 
-#include "kernels/cpu/cpu_state.h"
+#include "kernels/cpu/cpu_bf16.h"
 
 /* B short copies: not worth a thread. */
-void cpu_pick_token_forward(struct kernels *k, float *out, const float *in, const int32_t *row,
+void cpu_pick_token_forward(struct kernels *k, void *out, const void *in, const int32_t *row,
                             size_t B, size_t T, size_t C)
 {
-    (void)k;
+    const size_t row_bytes = C * activation_bytes(k);
     for (size_t b = 0; b < B; b++)
-        memcpy(out + b * C, in + (b * T + (size_t)row[b]) * C, C * sizeof *out);
+        memcpy((char *)out + b * row_bytes,
+               (const char *)in + (b * T + (size_t)row[b]) * row_bytes, row_bytes);
 }
 
-void cpu_pick_token_backward(struct kernels *k, float *din, const float *dout,
-                             const int32_t *row, size_t B, size_t T, size_t C)
+void cpu_pick_token_backward(struct kernels *k, void *din, const void *dout, const int32_t *row,
+                             size_t B, size_t T, size_t C)
 {
     struct cpu *cpu = k->state;
+    const size_t row_bytes = C * activation_bytes(k);
     const int parts = cpu_parts(cpu, B, T * C);
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         const struct range r = cpu_range(B, parts, part, 1);
-        memset(din + r.first * T * C, 0, r.count * T * C * sizeof *din);
+        memset((char *)din + r.first * T * row_bytes, 0, r.count * T * row_bytes);
         for (size_t b = r.first; b < r.first + r.count; b++)
-            memcpy(din + (b * T + (size_t)row[b]) * C, dout + b * C, C * sizeof *din);
+            memcpy((char *)din + (b * T + (size_t)row[b]) * row_bytes,
+                   (const char *)dout + b * row_bytes, row_bytes);
     }
 }
 
-void cpu_mean_tokens_forward(struct kernels *k, float *out, const float *in, size_t B, size_t T,
+void cpu_mean_tokens_forward(struct kernels *k, void *out, const void *in, size_t B, size_t T,
                              size_t C, size_t first)
 {
     struct cpu *cpu = k->state;
     const int parts = cpu_parts(cpu, B, T * C);
+    struct rooms rooms;
+    if (!rooms_open(&rooms, cpu, parts, 2, C, 0))
+        return;
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         const struct range r = cpu_range(B, parts, part, 1);
         for (size_t b = r.first; b < r.first + r.count; b++) {
-            memset(out + b * C, 0, C * sizeof *out);
-            cpu->vector->add_rows(out + b * C, in + (b * T + first) * C, T - first, C, C);
-            cpu->vector->scale(out + b * C, out + b * C, 1 / (float)(T - first), C);
+            const struct range rows = {b * T + first, T - first};
+            float *mean = floats_for(cpu, out, b * C, room_at(&rooms, part, 0));
+            memset(mean, 0, C * sizeof *mean);
+            for (struct range p = piece_first(&rooms, rows); p.count > 0;
+                 p = piece_next(&rooms, rows, p)) {
+                const float *x = floats_of(cpu, in, p.first * C, p.count * C,
+                                           room_at(&rooms, part, 1));
+                cpu->vector->add_rows(mean, x, p.count, C, C);
+            }
+            cpu->vector->scale(mean, mean, 1 / (float)(T - first), C);
+            floats_put(cpu, out, b * C, C, mean);
         }
     }
 }
 
-void cpu_mean_tokens_backward(struct kernels *k, float *din, const float *dout, size_t B,
+/* The rows from `first` on are the same: one is made and copied. */
+void cpu_mean_tokens_backward(struct kernels *k, void *din, const void *dout, size_t B,
                               size_t T, size_t C, size_t first)
 {
     struct cpu *cpu = k->state;
+    const size_t row_bytes = C * activation_bytes(k);
     const int parts = cpu_parts(cpu, B, T * C);
+    struct rooms rooms;
+    if (!rooms_open(&rooms, cpu, parts, 1, C, 0))
+        return;
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         const struct range r = cpu_range(B, parts, part, 1);
+        float *const room = room_at(&rooms, part, 0);
         for (size_t b = r.first; b < r.first + r.count; b++) {
-            float *sample = din + b * T * C;
-            memset(sample, 0, first * C * sizeof *din);
-            for (size_t t = first; t < T; t++)
-                cpu->vector->scale(sample + t * C, dout + b * C, 1 / (float)(T - first), C);
+            const float *dy = floats_of(cpu, dout, b * C, C, room);
+            const size_t at = (b * T + first) * C;
+            float *row = floats_for(cpu, din, at, room);
+            char *const sample = (char *)din + b * T * row_bytes;
+            cpu->vector->scale(row, dy, 1 / (float)(T - first), C);
+            floats_put(cpu, din, at, C, row);
+            memset(sample, 0, first * row_bytes);
+            for (size_t t = first + 1; t < T; t++)
+                memcpy(sample + t * row_bytes, sample + first * row_bytes, row_bytes);
         }
     }
 }

@@ -6,13 +6,14 @@
 #include "kernels/cpu/vector.h"
 #include "kernels/kernels.h"
 
-struct matmul_cache;
+struct product_cache;
 
 struct cpu {
     struct kernels kernels; /* first, so that k points to the whole */
     const struct vector_kernels *vector;
     int threads;
-    struct matmul_cache *matmuls;
+    struct product_cache *products;
+    bool multiplies_bf16; /* oneDNN gets bf16; else it gets floats made of them */
     struct buffer scratch; /* of one operation at a time; grows to the largest ever needed */
     struct error failure;  /* the first since the last check; status 0 where there is none */
 };
@@ -50,21 +51,22 @@ enum { cpu_line = 16 };
 /* ---- operations, by file; contracts in kernels.h ---- */
 
 /* cpu_matmul.c */
-enum status matmul_cache_open(struct matmul_cache **cache, struct error *error);
-void matmul_cache_close(struct matmul_cache *cache); /* accepts NULL */
 void cpu_matmul(struct kernels *k, const struct matmul *args);
+/* Of floats, whatever the backend's precision; neither epilogue nor a_sums. */
+void cpu_matmul_fp32(struct cpu *cpu, const struct matmul *args);
 
 /* cpu_elementwise.c */
-void cpu_sum_rows(struct kernels *k, float *out, const float *in, size_t N, size_t C);
-void cpu_add(struct kernels *k, float *out, const float *a, const float *b, size_t n);
-void cpu_activation_forward(struct kernels *k, float *out, const float *in, size_t n,
+void cpu_round(struct kernels *k, void *out, const float *in, size_t n);
+void cpu_sum_rows(struct kernels *k, float *out, const void *in, size_t N, size_t C);
+void cpu_add(struct kernels *k, void *out, const void *a, const void *b, size_t n);
+void cpu_activation_forward(struct kernels *k, void *out, const void *in, size_t n,
                             enum activation kind);
-void cpu_activation_backward(struct kernels *k, float *din, const float *dout, const float *in,
+void cpu_activation_backward(struct kernels *k, void *din, const void *dout, const void *in,
                              size_t n, enum activation kind);
-void cpu_layer_scale_forward(struct kernels *k, float *out, const float *in, const float *gamma,
+void cpu_layer_scale_forward(struct kernels *k, void *out, const void *in, const float *gamma,
                              size_t N, size_t C);
-void cpu_layer_scale_backward(struct kernels *k, float *din, float *dgamma, const float *dout,
-                              const float *in, const float *gamma, size_t N, size_t C);
+void cpu_layer_scale_backward(struct kernels *k, void *din, float *dgamma, const void *dout,
+                              const void *in, const float *gamma, size_t N, size_t C);
 void cpu_adamw(struct kernels *k, float *parameter, float *m, float *v, const float *gradient,
                size_t n, const struct adamw *args);
 double cpu_sum_squares(struct kernels *k, const float *in, size_t n);
@@ -73,48 +75,48 @@ void cpu_move_average(struct kernels *k, float *average, const float *value, siz
                       float weight);
 
 /* cpu_norm.c */
-void cpu_residual_norm_forward(struct kernels *k, float *residual_out, float *normed,
-                               float *mean, float *rstd, const float *residual,
-                               const float *delta, const float *gamma, const float *beta,
-                               size_t N, size_t C, float eps);
-void cpu_norm_backward(struct kernels *k, float *dresidual, float *dgamma, float *dbeta,
-                       const float *dnormed, const float *residual, const float *mean,
+void cpu_residual_norm_forward(struct kernels *k, void *residual_out, void *normed, float *mean,
+                               float *rstd, const void *residual, const void *delta,
+                               const float *gamma, const float *beta, size_t N, size_t C,
+                               float eps);
+void cpu_norm_backward(struct kernels *k, void *dresidual, float *dgamma, float *dbeta,
+                       const void *dnormed, const void *residual, const float *mean,
                        const float *rstd, const float *gamma, size_t N, size_t C);
-void cpu_normalize_forward(struct kernels *k, float *out, float *inverse, const float *in,
+void cpu_normalize_forward(struct kernels *k, float *out, float *inverse, const void *in,
                            size_t N, size_t E);
-void cpu_normalize_backward(struct kernels *k, float *din, const float *dout, const float *out,
+void cpu_normalize_backward(struct kernels *k, void *din, const float *dout, const float *out,
                             const float *inverse, size_t N, size_t E);
 
 /* cpu_attention.c */
-void cpu_attention_forward(struct kernels *k, float *out, float *lse, const float *qkv,
+void cpu_attention_forward(struct kernels *k, void *out, float *lse, const void *qkv,
                            const struct attention *shape);
-void cpu_attention_backward(struct kernels *k, float *dqkv, const float *dout, const float *qkv,
-                            const float *out, const float *lse, const struct attention *shape);
+void cpu_attention_backward(struct kernels *k, void *dqkv, const void *dout, const void *qkv,
+                            const void *out, const float *lse, const struct attention *shape);
 
 /* cpu_embed.c */
-void cpu_unpack_patches(struct kernels *k, float *out, const uint8_t *in, size_t N, size_t P,
+void cpu_unpack_patches(struct kernels *k, void *out, const uint8_t *in, size_t N, size_t P,
                         const float mean[3], const float std[3]);
-void cpu_embed_patches_forward(struct kernels *k, float *out, const float *features,
+void cpu_embed_patches_forward(struct kernels *k, void *out, const void *features,
                                const int32_t *position, const float *class_embedding,
                                const float *positional, size_t B, size_t K, size_t C);
-void cpu_embed_patches_backward(struct kernels *k, float *dfeatures, float *dclass_embedding,
-                                float *dpositional, const float *dout, const int32_t *position,
+void cpu_embed_patches_backward(struct kernels *k, void *dfeatures, float *dclass_embedding,
+                                float *dpositional, const void *dout, const int32_t *position,
                                 size_t B, size_t K, size_t C);
-void cpu_embed_tokens_forward(struct kernels *k, float *out, const int32_t *tokens,
+void cpu_embed_tokens_forward(struct kernels *k, void *out, const int32_t *tokens,
                               const float *table, const float *positional, size_t B, size_t T,
                               size_t C);
 void cpu_embed_tokens_backward(struct kernels *k, float *dtable, float *dpositional,
-                               const float *dout, const int32_t *tokens, size_t B, size_t T,
+                               const void *dout, const int32_t *tokens, size_t B, size_t T,
                                size_t C);
 
 /* cpu_pool.c */
-void cpu_pick_token_forward(struct kernels *k, float *out, const float *in, const int32_t *row,
+void cpu_pick_token_forward(struct kernels *k, void *out, const void *in, const int32_t *row,
                             size_t B, size_t T, size_t C);
-void cpu_pick_token_backward(struct kernels *k, float *din, const float *dout,
-                             const int32_t *row, size_t B, size_t T, size_t C);
-void cpu_mean_tokens_forward(struct kernels *k, float *out, const float *in, size_t B, size_t T,
+void cpu_pick_token_backward(struct kernels *k, void *din, const void *dout, const int32_t *row,
+                             size_t B, size_t T, size_t C);
+void cpu_mean_tokens_forward(struct kernels *k, void *out, const void *in, size_t B, size_t T,
                              size_t C, size_t first);
-void cpu_mean_tokens_backward(struct kernels *k, float *din, const float *dout, size_t B,
+void cpu_mean_tokens_backward(struct kernels *k, void *din, const void *dout, size_t B,
                               size_t T, size_t C, size_t first);
 
 /* cpu_loss.c */

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "kernels/kernels.h"
 
@@ -35,6 +36,10 @@ struct loss_tile {
 
 struct vector_kernels {
     const char *isa;
+
+    /* bfloat16 to float, and back to nearest even; a NaN stays one. */
+    void (*from_bf16)(float *out, const uint16_t *in, size_t n);
+    void (*to_bf16)(uint16_t *out, const float *in, size_t n);
 
     void (*add)(float *out, const float *a, const float *b, size_t n);
     /* out[width] += each of `rows` rows of in, `stride` floats apart. */

@@ -19,6 +19,8 @@ VECTOR_INLINE void v_put(float *p, vf v, size_t left)
         v_store_first(p, v, left);
 }
 
+#include "kernels/cpu/vector_bf16.h"
+
 #include "kernels/cpu/vector_math.h"
 
 #include "kernels/cpu/vector_elementwise.h"
@@ -33,6 +35,8 @@ VECTOR_INLINE void v_put(float *p, vf v, size_t left)
 
 const struct vector_kernels VECTOR_TABLE = {
     .isa = VECTOR_ISA,
+    .from_bf16 = from_bf16,
+    .to_bf16 = to_bf16,
     .add = add,
     .add_rows = add_rows,
     .scale = scale,

@@ -1,6 +1,6 @@
 /* Attention on packed qkv, in fp32 arithmetic without matrix instructions: any number of
- * tokens, head sizes to 256, fp32 or bf16 in memory. The plain path; cuda_attention_mma.cu is
- * the fast one for bf16.
+ * tokens, head sizes to 256. The path of fp32, and of the bf16 shapes that
+ * cuda_attention_mma.cu does not take.
  *
  * A block has one head of one sample. It holds a panel of up to 256 keys and values in shared
  * memory - all of them for short sequences - and its warps take four queries at a time. For
@@ -15,7 +15,7 @@
  * once with keys as rows, for dk and dv. Both sums are then one warp's own, in a fixed order:
  * no atomics, no buffer. That costs 7 products where 5 would do.
  *
- * Ladder: v1 as above. Not measured yet. */
+ * Ladder: v1 as above. Not measured yet. Registers of the largest kernel: 168, no spills. */
 #include "kernels/cuda/grid.h"
 
 enum { attention_threads = 128, attention_warps = attention_threads / warp_size, rows = 4 };
@@ -347,43 +347,49 @@ static void attention_launch(const struct attention_arguments *a)
            a->delta, plan);
 }
 
-template <typename T, int KEYS> static bool attention_dims(const struct attention_arguments *a)
-{
-    const size_t dims = divide_up(a->shape.D, warp_size);
-    if (dims <= 1)
-        attention_launch<T, KEYS, 1>(a);
-    else if (dims <= 2)
-        attention_launch<T, KEYS, 2>(a);
-    else if (dims <= 4)
-        attention_launch<T, KEYS, 4>(a);
-    else if (dims <= 8)
-        attention_launch<T, KEYS, 8>(a);
-    else
-        return false;
-    return true;
-}
-
 /* The smallest panel that holds the sequence, or the largest that fits. */
-template <typename T> static bool attention_run(const struct attention_arguments *a)
+static size_t attention_keys(const struct attention_arguments *a)
 {
     size_t keys = 1;
     while (keys < 8 && keys * warp_size < a->shape.T &&
            attention_shared(&a->shape, 2 * keys, a->backward) <= a->q->shared_bytes)
         keys *= 2;
+    return keys;
+}
+
+template <int DIMS>
+static void attention_panels(const struct attention_arguments *a, size_t keys)
+{
+    if (keys == 1)
+        attention_launch<float, 1, DIMS>(a);
+    else if (keys == 2)
+        attention_launch<float, 2, DIMS>(a);
+    else if (keys == 4)
+        attention_launch<float, 4, DIMS>(a);
+    else
+        attention_launch<float, 8, DIMS>(a);
+}
+
+/* One kernel does for what no model has: head sizes above 128, and in bf16 what
+ * cuda_attention_mma.cu does not take. */
+static bool attention_run(enum element type, const struct attention_arguments *a)
+{
+    const bool odd = type == ELEMENT_BF16 || a->shape.D > 4 * warp_size;
+    const size_t keys = odd ? 1 : attention_keys(a);
     if (a->shape.B * a->shape.H * a->shape.T * a->shape.D == 0)
         return true;
-    if (attention_shared(&a->shape, keys, a->backward) > a->q->shared_bytes)
+    if (a->shape.D > 8 * warp_size ||
+        attention_shared(&a->shape, keys, a->backward) > a->q->shared_bytes)
         return false;
-    switch (keys) {
-    case 1:
-        return attention_dims<T, 1>(a);
-    case 2:
-        return attention_dims<T, 2>(a);
-    case 4:
-        return attention_dims<T, 4>(a);
-    default:
-        return attention_dims<T, 8>(a);
-    }
+    if (type == ELEMENT_BF16)
+        attention_launch<bf16, 1, 8>(a);
+    else if (odd)
+        attention_launch<float, 1, 8>(a);
+    else if (a->shape.D > 2 * warp_size)
+        attention_panels<4>(a, keys);
+    else
+        attention_panels<2>(a, keys);
+    return true;
 }
 
 bool cuda_attention_forward(const struct cuda_queue *q, enum element type, void *out,
@@ -395,7 +401,7 @@ bool cuda_attention_forward(const struct cuda_queue *q, enum element type, void 
     a.lse_out = lse;
     a.qkv = qkv;
     a.shape = *shape;
-    return type == ELEMENT_BF16 ? attention_run<bf16>(&a) : attention_run<float>(&a);
+    return attention_run(type, &a);
 }
 
 size_t cuda_attention_backward_floats(const struct attention *shape)
@@ -417,5 +423,5 @@ bool cuda_attention_backward(const struct cuda_queue *q, enum element type, void
     a.delta = scratch;
     a.shape = *shape;
     a.backward = true;
-    return type == ELEMENT_BF16 ? attention_run<bf16>(&a) : attention_run<float>(&a);
+    return attention_run(type, &a);
 }

@@ -8,10 +8,25 @@
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/launch.h"
 
+enum { staging_pieces = 2 };
+static const size_t staging_bytes = 8 * 1024 * 1024;
+
+/* Page-locked memory through which uploads go, on a stream of their own: while one piece is on
+ * its way to the device, the processor fills the other. */
+struct staging {
+    cudaStream_t stream;
+    void *piece[staging_pieces];
+    cudaEvent_t left[staging_pieces]; /* the piece's last copy has been made */
+    cudaEvent_t reached;              /* what was asked for before an upload is done */
+    cudaEvent_t arrived;              /* an upload is */
+    unsigned next;                    /* piece */
+};
+
 struct cuda {
     struct kernels kernels; /* first, so that k points to the whole */
     struct cuda_queue queue;
     cudaStream_t stream;
+    struct staging staging;
     struct cuda_matmul *matmuls;
     void *scratch; /* of one operation at a time; grows to the largest ever needed */
     size_t scratch_bytes;
@@ -27,6 +42,12 @@ static struct cuda *cuda_of(struct kernels *k)
 static const struct cuda_queue *queue_of(struct kernels *k)
 {
     return &cuda_of(k)->queue;
+}
+
+/* The type of activations: here alone a precision becomes one. */
+static enum element element_of(const struct kernels *k)
+{
+    return k->precision == PRECISION_AMP_BF16 ? ELEMENT_BF16 : ELEMENT_FLOAT;
 }
 
 const struct cuda_queue *cuda_backend_queue(const struct kernels *k)
@@ -61,9 +82,30 @@ static void refused(struct kernels *k, const char *what, size_t size)
                   "%s: the cuda backend has no kernel for %zu", what, size);
 }
 
+/* What an open that failed half-way has not made is NULL. */
+static void staging_close(struct staging *s)
+{
+    if (s->stream != NULL)
+        cudaStreamSynchronize(s->stream);
+    for (unsigned i = 0; i < staging_pieces; i++) {
+        if (s->left[i] != NULL)
+            cudaEventDestroy(s->left[i]);
+        cudaFreeHost(s->piece[i]);
+    }
+    if (s->reached != NULL)
+        cudaEventDestroy(s->reached);
+    if (s->arrived != NULL)
+        cudaEventDestroy(s->arrived);
+    if (s->stream != NULL)
+        cudaStreamDestroy(s->stream);
+}
+
 static void cuda_close(struct kernels *k)
 {
     struct cuda *cuda = cuda_of(k);
+    if (cuda->stream != NULL)
+        cudaStreamSynchronize(cuda->stream);
+    staging_close(&cuda->staging);
     cuda_matmul_close(cuda->matmuls);
     cudaFree(cuda->scratch);
     cudaFree(cuda->sum);
@@ -100,13 +142,39 @@ static void cuda_release(struct kernels *k, void *memory)
     succeeded(cuda_of(k), cudaFree(memory), "freeing memory");
 }
 
-/* From memory that is not page-locked the copy has been taken when the call returns. */
+/* Operations asked for before may still read what is overwritten, and those asked for after
+ * must find it: an event each way between the two streams. */
+static cudaError_t upload_pieces(struct cuda *cuda, uint8_t *to, const uint8_t *from,
+                                 size_t bytes)
+{
+    struct staging *s = &cuda->staging;
+    cudaError_t result = cudaEventRecord(s->reached, cuda->stream);
+    if (result == cudaSuccess)
+        result = cudaStreamWaitEvent(s->stream, s->reached, 0);
+    for (size_t at = 0; at < bytes && result == cudaSuccess; at += staging_bytes) {
+        const size_t left = bytes - at, size = left < staging_bytes ? left : staging_bytes;
+        const unsigned i = s->next++ % staging_pieces;
+        result = cudaEventSynchronize(s->left[i]);
+        if (result != cudaSuccess)
+            break;
+        memcpy(s->piece[i], from + at, size);
+        result = cudaMemcpyAsync(to + at, s->piece[i], size, cudaMemcpyHostToDevice, s->stream);
+        if (result == cudaSuccess)
+            result = cudaEventRecord(s->left[i], s->stream);
+    }
+    if (result == cudaSuccess)
+        result = cudaEventRecord(s->arrived, s->stream);
+    if (result == cudaSuccess)
+        result = cudaStreamWaitEvent(cuda->stream, s->arrived, 0);
+    return result;
+}
+
 static void cuda_upload(struct kernels *k, void *to_device, const void *from_host, size_t bytes)
 {
     struct cuda *cuda = cuda_of(k);
     if (bytes > 0)
-        succeeded(cuda, cudaMemcpyAsync(to_device, from_host, bytes, cudaMemcpyHostToDevice,
-                                        cuda->stream), "a copy");
+        succeeded(cuda, upload_pieces(cuda, (uint8_t *)to_device, (const uint8_t *)from_host,
+                                      bytes), "a copy");
 }
 
 static void cuda_download(struct kernels *k, void *to_host, const void *from_device,
@@ -153,195 +221,231 @@ static float *scratch_floats(struct kernels *k, size_t count)
 
 /* ---- operations, in the order of kernels.h ---- */
 
-static void multiply(struct kernels *k, const struct matmul *args)
+static void round_values(struct kernels *k, void *out, const float *in, size_t n)
+{
+    cuda_convert(queue_of(k), element_of(k), out, ELEMENT_FLOAT, in, n);
+    launched(k, "round");
+}
+
+/* A product whose sums are empty: what the bias and the epilogue make of zeros. */
+static void multiply_nothing(struct kernels *k, enum element type, const struct matmul *args)
+{
+    const struct cuda_queue *q = queue_of(k);
+    if (args->accumulate)
+        return;
+    cuda_fill_rows(q, type, args->out, args->bias, args->rows, args->columns);
+    if (args->epilogue != EPILOGUE_ACTIVATION)
+        return;
+    if (args->before != NULL)
+        cuda_fill_rows(q, type, args->before, args->bias, args->rows, args->columns);
+    cuda_activation_forward(q, type, args->out, args->out, args->rows * args->columns,
+                            args->activation);
+}
+
+static void multiply_as(struct kernels *k, enum element type, const struct matmul *args)
 {
     struct cuda *cuda = cuda_of(k);
     struct error error;
     if (args->rows == 0 || args->columns == 0)
         return;
-    if (args->inner == 0) { /* an empty sum */
-        if (!args->accumulate)
-            cuda_fill_rows(queue_of(k), args->out, args->bias, args->rows, args->columns);
-    } else if (cuda_matmul_run(cuda->matmuls, queue_of(k), args, &error) != STATUS_OK &&
-               cuda->failure.status == STATUS_OK) {
+    if (args->inner == 0)
+        multiply_nothing(k, type, args);
+    else if (cuda_matmul_run(cuda->matmuls, queue_of(k), type, type, args, &error) !=
+                 STATUS_OK &&
+             cuda->failure.status == STATUS_OK)
         cuda->failure = error;
-    }
     launched(k, "matmul");
 }
 
-static void sum_rows(struct kernels *k, float *out, const float *in, size_t N, size_t C)
+static void multiply(struct kernels *k, const struct matmul *args)
+{
+    multiply_as(k, element_of(k), args);
+}
+
+static void sum_rows(struct kernels *k, float *out, const void *in, size_t N, size_t C)
 {
     float *s = scratch_floats(k, cuda_sum_rows_floats(N, C));
     if (s != NULL)
-        cuda_sum_rows(queue_of(k), ELEMENT_FLOAT, out, in, N, C, C, s);
+        cuda_sum_rows(queue_of(k), element_of(k), out, in, N, C, C, s);
     launched(k, "sum_rows");
 }
 
-static void add(struct kernels *k, float *out, const float *a, const float *b, size_t n)
+static void add(struct kernels *k, void *out, const void *a, const void *b, size_t n)
 {
-    cuda_add(queue_of(k), ELEMENT_FLOAT, out, a, b, n);
+    cuda_add(queue_of(k), element_of(k), out, a, b, n);
     launched(k, "add");
 }
 
-static void activation_forward(struct kernels *k, float *out, const float *in, size_t n,
+static void activation_forward(struct kernels *k, void *out, const void *in, size_t n,
                                enum activation kind)
 {
-    cuda_activation_forward(queue_of(k), ELEMENT_FLOAT, out, in, n, kind);
+    cuda_activation_forward(queue_of(k), element_of(k), out, in, n, kind);
     launched(k, "activation_forward");
 }
 
-static void activation_backward(struct kernels *k, float *din, const float *dout,
-                                const float *in, size_t n, enum activation kind)
+static void activation_backward(struct kernels *k, void *din, const void *dout,
+                                const void *in, size_t n, enum activation kind)
 {
-    cuda_activation_backward(queue_of(k), ELEMENT_FLOAT, din, dout, in, n, kind);
+    cuda_activation_backward(queue_of(k), element_of(k), din, dout, in, n, kind);
     launched(k, "activation_backward");
 }
 
-static void layer_scale_forward(struct kernels *k, float *out, const float *in,
+static void layer_scale_forward(struct kernels *k, void *out, const void *in,
                                 const float *gamma, size_t N, size_t C)
 {
-    cuda_scale_columns(queue_of(k), ELEMENT_FLOAT, out, in, gamma, N, C);
+    cuda_scale_columns(queue_of(k), element_of(k), out, in, gamma, N, C);
     launched(k, "layer_scale_forward");
 }
 
-static void layer_scale_backward(struct kernels *k, float *din, float *dgamma,
-                                 const float *dout, const float *in, const float *gamma,
+static void layer_scale_backward(struct kernels *k, void *din, float *dgamma,
+                                 const void *dout, const void *in, const float *gamma,
                                  size_t N, size_t C)
 {
     float *s = scratch_floats(k, cuda_sum_rows_floats(N, C));
     if (s != NULL)
-        cuda_sum_products(queue_of(k), ELEMENT_FLOAT, dgamma, dout, in, N, C, s);
-    cuda_scale_columns(queue_of(k), ELEMENT_FLOAT, din, dout, gamma, N, C);
+        cuda_sum_products(queue_of(k), element_of(k), dgamma, dout, in, N, C, s);
+    cuda_scale_columns(queue_of(k), element_of(k), din, dout, gamma, N, C);
     launched(k, "layer_scale_backward");
 }
 
-static void residual_norm_forward(struct kernels *k, float *residual_out, float *normed,
-                                  float *mean, float *rstd, const float *residual,
-                                  const float *delta, const float *gamma, const float *beta,
+static void residual_norm_forward(struct kernels *k, void *residual_out, void *normed,
+                                  float *mean, float *rstd, const void *residual,
+                                  const void *delta, const float *gamma, const float *beta,
                                   size_t N, size_t C, float eps)
 {
-    if (!cuda_residual_norm_forward(queue_of(k), ELEMENT_FLOAT, residual_out, normed, mean,
+    if (!cuda_residual_norm_forward(queue_of(k), element_of(k), residual_out, normed, mean,
                                     rstd, residual, delta, gamma, beta, N, C, eps))
         refused(k, "residual_norm_forward", C);
     launched(k, "residual_norm_forward");
 }
 
-static void norm_backward(struct kernels *k, float *dresidual, float *dgamma, float *dbeta,
-                          const float *dnormed, const float *residual, const float *mean,
+static void norm_backward(struct kernels *k, void *dresidual, float *dgamma, float *dbeta,
+                          const void *dnormed, const void *residual, const float *mean,
                           const float *rstd, const float *gamma, size_t N, size_t C)
 {
     float *s = scratch_floats(k, cuda_norm_backward_floats(N, C));
-    if (s != NULL && !cuda_norm_backward(queue_of(k), ELEMENT_FLOAT, dresidual, dgamma, dbeta,
+    if (s != NULL && !cuda_norm_backward(queue_of(k), element_of(k), dresidual, dgamma, dbeta,
                                          dnormed, residual, mean, rstd, gamma, N, C, s))
         refused(k, "norm_backward", C);
     launched(k, "norm_backward");
 }
 
-static void attention_forward(struct kernels *k, float *out, float *lse, const float *qkv,
+/* bf16 by matrix instructions where they serve, or else, and fp32 always, the plain way. */
+static void attention_forward(struct kernels *k, void *out, float *lse, const void *qkv,
                               const struct attention *shape)
 {
-    if (!cuda_attention_forward(queue_of(k), ELEMENT_FLOAT, out, lse, qkv, shape))
+    const enum element type = element_of(k);
+    const bool done = type == ELEMENT_BF16 &&
+                      cuda_attention_forward_mma(queue_of(k), (bf16 *)out, lse,
+                                                 (const bf16 *)qkv, shape);
+    if (!done && !cuda_attention_forward(queue_of(k), type, out, lse, qkv, shape))
         refused(k, "attention_forward", shape->D);
     launched(k, "attention_forward");
 }
 
-static void attention_backward(struct kernels *k, float *dqkv, const float *dout,
-                               const float *qkv, const float *out, const float *lse,
-                               const struct attention *shape)
+static void attention_backward(struct kernels *k, void *dqkv, const void *dout, const void *qkv,
+                               const void *out, const float *lse, const struct attention *shape)
 {
-    float *s = scratch_floats(k, cuda_attention_backward_floats(shape));
-    if (s != NULL && !cuda_attention_backward(queue_of(k), ELEMENT_FLOAT, dqkv, dout, qkv, out,
-                                              lse, shape, s))
+    const enum element type = element_of(k);
+    bool done = type == ELEMENT_BF16 &&
+                cuda_attention_backward_mma(queue_of(k), (bf16 *)dqkv, (const bf16 *)dout,
+                                            (const bf16 *)qkv, (const bf16 *)out, lse, shape);
+    if (!done) {
+        float *s = scratch_floats(k, cuda_attention_backward_floats(shape));
+        done = s == NULL /* remembered */ ||
+               cuda_attention_backward(queue_of(k), type, dqkv, dout, qkv, out, lse, shape, s);
+    }
+    if (!done)
         refused(k, "attention_backward", shape->D);
     launched(k, "attention_backward");
 }
 
-static void unpack_patches(struct kernels *k, float *out, const uint8_t *in, size_t N, size_t P,
+static void unpack_patches(struct kernels *k, void *out, const uint8_t *in, size_t N, size_t P,
                            const float mean[3], const float std[3])
 {
-    cuda_unpack_patches(queue_of(k), ELEMENT_FLOAT, out, in, N, P, mean, std);
+    cuda_unpack_patches(queue_of(k), element_of(k), out, in, N, P, mean, std);
     launched(k, "unpack_patches");
 }
 
-static void embed_patches_forward(struct kernels *k, float *out, const float *features,
+static void embed_patches_forward(struct kernels *k, void *out, const void *features,
                                   const int32_t *position, const float *class_embedding,
                                   const float *positional, size_t B, size_t K, size_t C)
 {
-    cuda_embed_patches_forward(queue_of(k), ELEMENT_FLOAT, out, features, position,
+    cuda_embed_patches_forward(queue_of(k), element_of(k), out, features, position,
                                class_embedding, positional, B, K, C);
     launched(k, "embed_patches_forward");
 }
 
-static void embed_patches_backward(struct kernels *k, float *dfeatures, float *dclass_embedding,
-                                   float *dpositional, const float *dout,
+static void embed_patches_backward(struct kernels *k, void *dfeatures, float *dclass_embedding,
+                                   float *dpositional, const void *dout,
                                    const int32_t *position, size_t B, size_t K, size_t C)
 {
     float *s = scratch_floats(k, cuda_embed_patches_backward_floats(B, K, C));
     if (s != NULL)
-        cuda_embed_patches_backward(queue_of(k), ELEMENT_FLOAT, dfeatures, dclass_embedding,
+        cuda_embed_patches_backward(queue_of(k), element_of(k), dfeatures, dclass_embedding,
                                     dpositional, dout, position, B, K, C, s);
     launched(k, "embed_patches_backward");
 }
 
-static void embed_tokens_forward(struct kernels *k, float *out, const int32_t *tokens,
+static void embed_tokens_forward(struct kernels *k, void *out, const int32_t *tokens,
                                  const float *table, const float *positional, size_t B,
                                  size_t T, size_t C)
 {
-    cuda_embed_tokens_forward(queue_of(k), ELEMENT_FLOAT, out, tokens, table, positional, B, T,
+    cuda_embed_tokens_forward(queue_of(k), element_of(k), out, tokens, table, positional, B, T,
                               C);
     launched(k, "embed_tokens_forward");
 }
 
 static void embed_tokens_backward(struct kernels *k, float *dtable, float *dpositional,
-                                  const float *dout, const int32_t *tokens, size_t B, size_t T,
+                                  const void *dout, const int32_t *tokens, size_t B, size_t T,
                                   size_t C)
 {
     float *s = scratch_floats(k, cuda_embed_tokens_backward_floats(B, T, C));
     if (s != NULL)
-        cuda_embed_tokens_backward(queue_of(k), ELEMENT_FLOAT, dtable, dpositional, dout,
+        cuda_embed_tokens_backward(queue_of(k), element_of(k), dtable, dpositional, dout,
                                    tokens, B, T, C, s);
     launched(k, "embed_tokens_backward");
 }
 
-static void pick_token_forward(struct kernels *k, float *out, const float *in,
+static void pick_token_forward(struct kernels *k, void *out, const void *in,
                                const int32_t *row, size_t B, size_t T, size_t C)
 {
-    cuda_pick_token_forward(queue_of(k), ELEMENT_FLOAT, out, in, row, B, T, C);
+    cuda_pick_token_forward(queue_of(k), element_of(k), out, in, row, B, T, C);
     launched(k, "pick_token_forward");
 }
 
-static void pick_token_backward(struct kernels *k, float *din, const float *dout,
+static void pick_token_backward(struct kernels *k, void *din, const void *dout,
                                 const int32_t *row, size_t B, size_t T, size_t C)
 {
-    cuda_pick_token_backward(queue_of(k), ELEMENT_FLOAT, din, dout, row, B, T, C);
+    cuda_pick_token_backward(queue_of(k), element_of(k), din, dout, row, B, T, C);
     launched(k, "pick_token_backward");
 }
 
-static void mean_tokens_forward(struct kernels *k, float *out, const float *in, size_t B,
+static void mean_tokens_forward(struct kernels *k, void *out, const void *in, size_t B,
                                 size_t T, size_t C, size_t first)
 {
-    cuda_mean_tokens_forward(queue_of(k), ELEMENT_FLOAT, out, in, B, T, C, first);
+    cuda_mean_tokens_forward(queue_of(k), element_of(k), out, in, B, T, C, first);
     launched(k, "mean_tokens_forward");
 }
 
-static void mean_tokens_backward(struct kernels *k, float *din, const float *dout, size_t B,
+static void mean_tokens_backward(struct kernels *k, void *din, const void *dout, size_t B,
                                  size_t T, size_t C, size_t first)
 {
-    cuda_mean_tokens_backward(queue_of(k), ELEMENT_FLOAT, din, dout, B, T, C, first);
+    cuda_mean_tokens_backward(queue_of(k), element_of(k), din, dout, B, T, C, first);
     launched(k, "mean_tokens_backward");
 }
 
-static void normalize_forward(struct kernels *k, float *out, float *inverse, const float *in,
+static void normalize_forward(struct kernels *k, float *out, float *inverse, const void *in,
                               size_t N, size_t E)
 {
-    cuda_normalize_forward(queue_of(k), out, inverse, in, N, E);
+    cuda_normalize_forward(queue_of(k), element_of(k), out, inverse, in, N, E);
     launched(k, "normalize_forward");
 }
 
-static void normalize_backward(struct kernels *k, float *din, const float *dout,
+static void normalize_backward(struct kernels *k, void *din, const float *dout,
                                const float *out, const float *inverse, size_t N, size_t E)
 {
-    cuda_normalize_backward(queue_of(k), din, dout, out, inverse, N, E);
+    cuda_normalize_backward(queue_of(k), element_of(k), din, dout, out, inverse, N, E);
     launched(k, "normalize_backward");
 }
 
@@ -404,7 +508,7 @@ static struct cuda_loss_tile loss_tile_at(const struct loss *l, size_t row, size
     product.b = l->text + column * l->E;
     product.b_transposed = true;
     product.out = tile.dots;
-    multiply(l->k, &product);
+    multiply_as(l->k, ELEMENT_FLOAT, &product);
     return tile;
 }
 
@@ -421,7 +525,7 @@ static void loss_gradient(const struct loss *l, const struct cuda_loss_tile *til
     product.b = other;
     product.out = out;
     product.accumulate = accumulate;
-    multiply(l->k, &product);
+    multiply_as(l->k, ELEMENT_FLOAT, &product);
 }
 
 static void contrastive_loss(struct kernels *k, float *loss_out, float *dimage, float *dtext,
@@ -501,6 +605,7 @@ static void fill_operations(struct kernels *k)
     k->upload = cuda_upload;
     k->download = cuda_download;
     k->zero = cuda_zero;
+    k->round = round_values;
     k->matmul = multiply;
     k->sum_rows = sum_rows;
     k->add = add;
@@ -532,6 +637,17 @@ static void fill_operations(struct kernels *k)
 
 /* ---- opening ---- */
 
+static cudaError_t staging_open(struct staging *s)
+{
+    cudaError_t result = cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking);
+    cudaEvent_t *const events[] = {&s->left[0], &s->left[1], &s->reached, &s->arrived};
+    for (size_t i = 0; i < sizeof events / sizeof events[0] && result == cudaSuccess; i++)
+        result = cudaEventCreateWithFlags(events[i], cudaEventDisableTiming);
+    for (unsigned i = 0; i < staging_pieces && result == cudaSuccess; i++)
+        result = cudaMallocHost(&s->piece[i], staging_bytes);
+    return result;
+}
+
 static enum status open_device(struct cuda *cuda, struct error *error)
 {
     int count = 0, shared_bytes = 0, major = 0;
@@ -557,6 +673,8 @@ static enum status open_device(struct cuda *cuda, struct error *error)
     result = cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking);
     if (result == cudaSuccess)
         result = cudaMalloc((void **)&cuda->sum, sizeof *cuda->sum);
+    if (result == cudaSuccess)
+        result = staging_open(&cuda->staging);
     if (result != cudaSuccess)
         return error_set(error, STATUS_SYSTEM, "cannot start on cuda device 0: %s",
                          cudaGetErrorString(result));
@@ -564,7 +682,8 @@ static enum status open_device(struct cuda *cuda, struct error *error)
     return cuda_matmul_open(&cuda->matmuls, error);
 }
 
-enum status clipipe_cuda_open(struct kernels **k, size_t kernels_bytes, struct error *error)
+enum status clipipe_cuda_open(struct kernels **k, enum precision precision,
+                              size_t kernels_bytes, struct error *error)
 {
     if (kernels_bytes != sizeof(struct kernels))
         return error_set(error, STATUS_UNAVAILABLE,
@@ -574,6 +693,7 @@ enum status clipipe_cuda_open(struct kernels **k, size_t kernels_bytes, struct e
     if (cuda == NULL)
         return error_memory(error, sizeof *cuda, "the cuda backend");
     fill_operations(&cuda->kernels);
+    cuda->kernels.precision = precision;
     cuda->kernels.state = cuda;
     const enum status status = open_device(cuda, error);
     if (status != STATUS_OK) {

@@ -8,9 +8,8 @@ extern "C" {
 
 #include <stddef.h>
 
-#include "base/error.h"
+#include "kernels/kernels.h"
 
-struct kernels;
 struct cuda_queue;
 
 /* The name under which the loader looks for cuda_open. */
@@ -20,8 +19,8 @@ struct cuda_queue;
  * caller's sizeof(struct kernels); another one means a shared object of another build, which is
  * refused. STATUS_UNAVAILABLE where there is no driver, no device or one older than sm_80,
  * STATUS_SYSTEM where memory is refused. kernels_close frees it. */
-typedef enum status cuda_open_function(struct kernels **k, size_t kernels_bytes,
-                                       struct error *error);
+typedef enum status cuda_open_function(struct kernels **k, enum precision precision,
+                                       size_t kernels_bytes, struct error *error);
 cuda_open_function clipipe_cuda_open __attribute__((visibility("default")));
 
 /* The queue of an open cuda backend, for tests that call launch.h. */

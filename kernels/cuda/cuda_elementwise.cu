@@ -75,19 +75,29 @@ void cuda_move_average(const struct cuda_queue *q, float *average, const float *
                value, n, weight);
 }
 
-template <typename To, typename From>
+template <typename To, typename From, int W>
 KERNEL(flat_threads) convert_kernel(To *out, const From *in, size_t n)
 {
-    for (size_t i = flat_first(1); i < n; i += flat_step(1))
-        from_float(out + i, to_float(in[i]));
+    for (size_t i = flat_first(W); i < n; i += flat_step(W)) {
+        float x[W];
+        load<W>(x, in + i);
+        store<W>(out + i, x);
+    }
 }
 
 template <typename To, typename From>
 static void convert_launch(const struct cuda_queue *q, void *out, const void *in, size_t n)
 {
-    if (n > 0)
-        LAUNCH((convert_kernel<To, From>), flat_blocks(q, n), 1, flat_threads, 0, q->stream,
-               (To *)out, (const From *)in, n);
+    const int W = wide<bf16>::count;
+    const size_t body = wide_part<bf16>(n, out, in, in), tail = n - body;
+    To *to = (To *)out;
+    const From *from = (const From *)in;
+    if (body > 0)
+        LAUNCH((convert_kernel<To, From, W>), flat_blocks(q, body / W), 1, flat_threads, 0,
+               q->stream, to, from, body);
+    if (tail > 0)
+        LAUNCH((convert_kernel<To, From, 1>), flat_blocks(q, tail), 1, flat_threads, 0,
+               q->stream, to + body, from + body, tail);
 }
 
 void cuda_convert(const struct cuda_queue *q, enum element to, void *out, enum element from,
@@ -250,39 +260,67 @@ void cuda_activation_backward(const struct cuda_queue *q, enum element type, voi
 
 /* ---- rows ---- */
 
-template <typename T>
+template <typename T, int W>
 KERNEL(flat_threads) scale_columns_kernel(T *out, const T *in, const float *gamma, size_t n,
                                           size_t C)
 {
-    for (size_t i = flat_first(1); i < n; i += flat_step(1))
-        from_float(out + i, to_float(in[i]) * gamma[i % C]);
+    for (size_t i = flat_first(W); i < n; i += flat_step(W)) {
+        float x[W], factor[W];
+        load<W>(x, in + i);
+        load<W>(factor, gamma + i % C);
+        UNROLL
+        for (int j = 0; j < W; j++)
+            x[j] *= factor[j];
+        store<W>(out + i, x);
+    }
+}
+
+template <typename T, int W>
+static void scale_columns_launch(const struct cuda_queue *q, T *out, const T *in,
+                                 const float *gamma, size_t n, size_t C)
+{
+    LAUNCH((scale_columns_kernel<T, W>), flat_blocks(q, n / W), 1, flat_threads, 0, q->stream,
+           out, in, gamma, n, C);
+}
+
+template <typename T>
+static void scale_columns(const struct cuda_queue *q, T *out, const T *in, const float *gamma,
+                          size_t N, size_t C)
+{
+    if (N * C == 0)
+        return;
+    if (wide_rows<T>(C, out, in, gamma))
+        scale_columns_launch<T, wide<T>::count>(q, out, in, gamma, N * C, C);
+    else
+        scale_columns_launch<T, 1>(q, out, in, gamma, N * C, C);
 }
 
 void cuda_scale_columns(const struct cuda_queue *q, enum element type, void *out,
                         const void *in, const float *gamma, size_t N, size_t C)
 {
-    const size_t n = N * C;
+    if (type == ELEMENT_BF16)
+        scale_columns(q, (bf16 *)out, (const bf16 *)in, gamma, N, C);
+    else
+        scale_columns(q, (float *)out, (const float *)in, gamma, N, C);
+}
+
+template <typename T>
+KERNEL(flat_threads) fill_rows_kernel(T *out, const float *bias, size_t n, size_t columns)
+{
+    for (size_t i = flat_first(1); i < n; i += flat_step(1))
+        from_float(out + i, bias == NULL ? 0.0f : bias[i % columns]);
+}
+
+void cuda_fill_rows(const struct cuda_queue *q, enum element type, void *out, const float *bias,
+                    size_t rows, size_t columns)
+{
+    const size_t n = rows * columns;
     if (n == 0)
         return;
     if (type == ELEMENT_BF16)
-        LAUNCH(scale_columns_kernel<bf16>, flat_blocks(q, n), 1, flat_threads, 0, q->stream,
-               (bf16 *)out, (const bf16 *)in, gamma, n, C);
+        LAUNCH(fill_rows_kernel<bf16>, flat_blocks(q, n), 1, flat_threads, 0, q->stream,
+               (bf16 *)out, bias, n, columns);
     else
-        LAUNCH(scale_columns_kernel<float>, flat_blocks(q, n), 1, flat_threads, 0, q->stream,
-               (float *)out, (const float *)in, gamma, n, C);
-}
-
-KERNEL(flat_threads) fill_rows_kernel(float *out, const float *bias, size_t n, size_t columns)
-{
-    for (size_t i = flat_first(1); i < n; i += flat_step(1))
-        out[i] = bias == NULL ? 0 : bias[i % columns];
-}
-
-void cuda_fill_rows(const struct cuda_queue *q, float *out, const float *bias, size_t rows,
-                    size_t columns)
-{
-    const size_t n = rows * columns;
-    if (n > 0)
-        LAUNCH(fill_rows_kernel, flat_blocks(q, n), 1, flat_threads, 0, q->stream, out, bias, n,
-               columns);
+        LAUNCH(fill_rows_kernel<float>, flat_blocks(q, n), 1, flat_threads, 0, q->stream,
+               (float *)out, bias, n, columns);
 }

@@ -8,7 +8,8 @@
  * Backward adds dgamma and dbeta in registers over the rows of the block, which are a fixed
  * share, and leaves them in scratch; sums over rows (cuda_sum.cu) do the rest in order.
  *
- * Ladder: v1 as above. Not measured yet. */
+ * Ladder: v1 as above. Not measured.
+ * v2, gamma, beta and the shares' sums 16 bytes at a time, too. Not measured yet. */
 #include "kernels/cuda/grid.h"
 
 enum {
@@ -84,12 +85,14 @@ KERNEL(norm_threads) norm_forward_kernel(T *residual_out, T *normed, float *mean
     UNROLL
     for (int i = 0; i < CHUNKS; i++) {
         const unsigned c = chunk_column<W>(i);
+        float factor[W], shift[W];
         if (c >= C)
             continue;
+        load<W>(factor, gamma + c);
+        load<W>(shift, beta + c);
         UNROLL
         for (int j = 0; j < W; j++)
-            x[i][j] = (x[i][j] - centre) * scale * gamma[c + (unsigned)j] +
-                      beta[c + (unsigned)j];
+            x[i][j] = (x[i][j] - centre) * scale * factor[j] + shift[j];
         store<W>(normed + row + c, x[i]);
     }
     if (thread_index() == 0) {
@@ -124,16 +127,18 @@ KERNEL(norm_threads) norm_backward_kernel(T *dresidual, float *parts, const T *d
         UNROLL
         for (int i = 0; i < CHUNKS; i++) {
             const unsigned c = chunk_column<W>(i);
+            float factor[W];
             if (c >= C)
                 continue;
             load<W>(x[i], residual + n * C + c);
             load<W>(g[i], dnormed + n * C + c);
+            load<W>(factor, gamma + c);
             UNROLL
             for (int j = 0; j < W; j++) {
                 x[i][j] = (x[i][j] - centre) * scale;
                 dgamma[i][j] += g[i][j] * x[i][j];
                 dbeta[i][j] += g[i][j];
-                g[i][j] *= gamma[c + (unsigned)j];
+                g[i][j] *= factor[j];
                 g_sum += g[i][j];
                 gx_sum += g[i][j] * x[i][j];
             }
@@ -160,11 +165,8 @@ KERNEL(norm_threads) norm_backward_kernel(T *dresidual, float *parts, const T *d
         const unsigned c = chunk_column<W>(i);
         if (c >= C)
             continue;
-        UNROLL
-        for (int j = 0; j < W; j++) {
-            parts[(size_t)block_index() * C + c + (unsigned)j] = dgamma[i][j];
-            parts[((size_t)block_count() + block_index()) * C + c + (unsigned)j] = dbeta[i][j];
-        }
+        store<W>(parts + (size_t)block_index() * C + c, dgamma[i]);
+        store<W>(parts + ((size_t)block_count() + block_index()) * C + c, dbeta[i]);
     }
 }
 
@@ -214,6 +216,8 @@ template <typename T, int W> static bool norm_choose(const struct norm_arguments
         norm_launch<T, W, 3>(a);
     else if (chunks <= 4)
         norm_launch<T, W, 4>(a);
+    else if (chunks <= 8 && wide<T>::count == 4 && W == 4)
+        norm_launch<float, 4, 8>(a);
     else if (chunks <= narrow_chunks && W == 1)
         norm_launch<T, 1, narrow_chunks>(a);
     else
@@ -227,7 +231,8 @@ template <typename T> static bool norm_run(const struct norm_arguments *a)
     const int W = wide<T>::count;
     const bool aligned = aligned_wide(a->residual_out) && aligned_wide(a->normed) &&
                          aligned_wide(a->dresidual) && aligned_wide(a->dnormed) &&
-                         aligned_wide(a->residual) && aligned_wide(a->delta);
+                         aligned_wide(a->residual) && aligned_wide(a->delta) &&
+                         aligned_wide(a->gamma) && aligned_wide(a->beta);
     return a->C % (size_t)W == 0 && aligned ? norm_choose<T, W>(a) : norm_choose<T, 1>(a);
 }
 
@@ -288,23 +293,27 @@ bool cuda_norm_backward(const struct cuda_queue *q, enum element type, void *dre
 
 enum { unit_threads = 128, unit_rows = unit_threads / warp_size };
 
-KERNEL(unit_threads) normalize_forward_kernel(float *out, float *inverse, const float *in,
-                                              size_t N, size_t E)
+template <typename T>
+KERNEL(unit_threads) normalize_forward_kernel(float *out, float *inverse, const T *in, size_t N,
+                                              size_t E)
 {
     const size_t n = (size_t)block_index() * unit_rows + warp_index();
     float squares = 0;
-    for (size_t i = lane_index(); n < N && i < E; i += warp_size)
-        squares += in[n * E + i] * in[n * E + i];
+    for (size_t i = lane_index(); n < N && i < E; i += warp_size) {
+        const float x = to_float(in[n * E + i]);
+        squares += x * x;
+    }
     squares = warp_sum(squares);
     const float length = sqrtf(squares);
     const float scale = 1 / (length < 1e-12f ? 1e-12f : length); /* NaN stays */
     for (size_t i = lane_index(); n < N && i < E; i += warp_size)
-        out[n * E + i] = in[n * E + i] * scale;
+        out[n * E + i] = to_float(in[n * E + i]) * scale;
     if (n < N && lane_index() == 0)
         inverse[n] = scale;
 }
 
-KERNEL(unit_threads) normalize_backward_kernel(float *din, const float *dout, const float *out,
+template <typename T>
+KERNEL(unit_threads) normalize_backward_kernel(T *din, const float *dout, const float *out,
                                                const float *inverse, size_t N, size_t E)
 {
     const size_t n = (size_t)block_index() * unit_rows + warp_index();
@@ -313,21 +322,34 @@ KERNEL(unit_threads) normalize_backward_kernel(float *din, const float *dout, co
         dot += out[n * E + i] * dout[n * E + i];
     dot = warp_sum(dot);
     for (size_t i = lane_index(); n < N && i < E; i += warp_size)
-        din[n * E + i] = (dout[n * E + i] - out[n * E + i] * dot) * inverse[n];
+        from_float(din + n * E + i, (dout[n * E + i] - out[n * E + i] * dot) * inverse[n]);
 }
 
-void cuda_normalize_forward(const struct cuda_queue *q, float *out, float *inverse,
-                            const float *in, size_t N, size_t E)
+void cuda_normalize_forward(const struct cuda_queue *q, enum element type, float *out,
+                            float *inverse, const void *in, size_t N, size_t E)
 {
-    if (N > 0)
-        LAUNCH(normalize_forward_kernel, divide_up(N, unit_rows), 1, unit_threads, 0, q->stream,
-               out, inverse, in, N, E);
+    const size_t blocks = divide_up(N, unit_rows);
+    if (N == 0)
+        return;
+    if (type == ELEMENT_BF16)
+        LAUNCH(normalize_forward_kernel<bf16>, blocks, 1, unit_threads, 0, q->stream, out,
+               inverse, (const bf16 *)in, N, E);
+    else
+        LAUNCH(normalize_forward_kernel<float>, blocks, 1, unit_threads, 0, q->stream, out,
+               inverse, (const float *)in, N, E);
 }
 
-void cuda_normalize_backward(const struct cuda_queue *q, float *din, const float *dout,
-                             const float *out, const float *inverse, size_t N, size_t E)
+void cuda_normalize_backward(const struct cuda_queue *q, enum element type, void *din,
+                             const float *dout, const float *out, const float *inverse,
+                             size_t N, size_t E)
 {
-    if (N > 0)
-        LAUNCH(normalize_backward_kernel, divide_up(N, unit_rows), 1, unit_threads, 0,
-               q->stream, din, dout, out, inverse, N, E);
+    const size_t blocks = divide_up(N, unit_rows);
+    if (N == 0)
+        return;
+    if (type == ELEMENT_BF16)
+        LAUNCH(normalize_backward_kernel<bf16>, blocks, 1, unit_threads, 0, q->stream,
+               (bf16 *)din, dout, out, inverse, N, E);
+    else
+        LAUNCH(normalize_backward_kernel<float>, blocks, 1, unit_threads, 0, q->stream,
+               (float *)din, dout, out, inverse, N, E);
 }

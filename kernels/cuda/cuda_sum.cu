@@ -2,15 +2,16 @@
  * depends on the shape alone; nothing is added by whoever comes first.
  *
  * Sums over rows take two passes where there are many: groups of rows into rows of scratch,
- * then those into the result. Both read a matrix once, a warp 32 neighbouring columns.
+ * then those into the result. Both read a matrix once, a lane 16 bytes of a row where alignment
+ * allows; rows are shared out the same way with and without.
  *
- * Ladder: v1 as above. Not measured yet. */
+ * Ladder: v1, a lane one column. Not measured.
+ * v2, a lane 16 bytes of columns. Not measured yet. */
 #include "kernels/cuda/grid.h"
 
 enum {
-    tile_columns = 32,
-    tile_threads = 256,
-    tile_slices = tile_threads / tile_columns, /* threads that share a column */
+    sum_threads = 256,
+    sum_slices = sum_threads / warp_size, /* warps that share columns */
     group_rows = 256,
     most_groups = 256
 };
@@ -25,56 +26,79 @@ size_t cuda_sum_rows_floats(size_t N, size_t C)
     return group_count(N) * C;
 }
 
-/* out[group,C] (+)= the group's rows of a, or of a * b. Thread (slice, column) adds a run of
- * rows; slice 0 adds the slices' sums in order. */
-template <typename T, bool PRODUCT, bool ADD>
-KERNEL(tile_threads) sum_rows_kernel(float *out, const T *a, const T *b, size_t N, size_t C,
-                                     size_t stride, size_t rows_each)
+/* out[group,C] (+)= the group's rows of a, or of a * b. A warp adds a run of rows, W columns to
+ * a lane; then the first warp adds the others' sums in order. */
+template <typename T, int W, bool PRODUCT, bool ADD>
+KERNEL(sum_threads) sum_rows_kernel(float *out, const T *a, const T *b, size_t N, size_t C,
+                                    size_t stride, size_t rows_each)
 {
-    SHARED_MEMORY(float, sums); /* [tile_slices, tile_columns] */
-    const size_t column = (size_t)block_index() * tile_columns + lane_index();
-    const size_t slice_rows = divide_up(rows_each, tile_slices);
+    SHARED_MEMORY(float, sums); /* [sum_slices, W, warp_size] */
+    const size_t column = ((size_t)block_index() * warp_size + lane_index()) * W;
+    const size_t slice_rows = divide_up(rows_each, sum_slices);
     const size_t group_first = (size_t)block_index_y() * rows_each;
     const size_t first = group_first + warp_index() * slice_rows;
     size_t end = first + slice_rows;
     end = end < group_first + rows_each ? end : group_first + rows_each;
     end = end < N ? end : N;
 
-    float sum = 0;
-    if (column < C) {
-        for (size_t n = first; n < end; n++) {
-            const float x = to_float(a[n * stride + column]);
-            sum += PRODUCT ? x * to_float(b[n * stride + column]) : x;
-        }
+    float sum[W] = {};
+    for (size_t n = first; n < end && column < C; n++) {
+        float x[W], y[W];
+        load<W>(x, a + n * stride + column);
+        if (PRODUCT)
+            load<W>(y, b + n * stride + column);
+        UNROLL
+        for (int j = 0; j < W; j++)
+            sum[j] += PRODUCT ? x[j] * y[j] : x[j];
     }
-    sums[thread_index()] = sum;
+    UNROLL
+    for (int j = 0; j < W; j++)
+        sums[(warp_index() * W + (unsigned)j) * warp_size + lane_index()] = sum[j];
     block_sync();
-    if (warp_index() == 0 && column < C) {
-        for (int slice = 1; slice < tile_slices; slice++)
-            sum += sums[slice * tile_columns + lane_index()];
-        float *to = out + (size_t)block_index_y() * C + column;
-        *to = ADD ? *to + sum : sum;
+    if (warp_index() != 0 || column >= C)
+        return;
+    float *to = out + (size_t)block_index_y() * C + column;
+    UNROLL
+    for (int j = 0; j < W; j++) {
+        for (int slice = 1; slice < sum_slices; slice++)
+            sum[j] += sums[(slice * W + j) * warp_size + (int)lane_index()];
+        to[j] = ADD ? to[j] + sum[j] : sum[j];
     }
+}
+
+template <typename T, int W, bool PRODUCT, bool ADD>
+static void sum_rows_launch(const struct cuda_queue *q, size_t groups, float *out, const T *a,
+                            const T *b, size_t N, size_t C, size_t stride)
+{
+    const size_t shared = (size_t)sum_threads * W * sizeof(float);
+    LAUNCH((sum_rows_kernel<T, W, PRODUCT, ADD>), divide_up(C, warp_size * W), groups,
+           sum_threads, shared, q->stream, out, a, b, N, C, stride, divide_up(N, groups));
+}
+
+template <typename T, bool PRODUCT, bool ADD>
+static void sum_groups(const struct cuda_queue *q, size_t groups, float *out, const T *a,
+                       const T *b, size_t N, size_t C, size_t stride)
+{
+    if (wide_rows<T>(C, a, b, NULL) && stride % (size_t)wide<T>::count == 0)
+        sum_rows_launch<T, wide<T>::count, PRODUCT, ADD>(q, groups, out, a, b, N, C, stride);
+    else
+        sum_rows_launch<T, 1, PRODUCT, ADD>(q, groups, out, a, b, N, C, stride);
 }
 
 template <typename T, bool PRODUCT>
 static void sum_rows(const struct cuda_queue *q, float *out, const T *a, const T *b, size_t N,
                      size_t C, size_t stride, float *scratch)
 {
-    const size_t groups = group_count(N), shared = tile_threads * sizeof(float);
-    const size_t tiles = divide_up(C, tile_columns);
+    const size_t groups = group_count(N);
+    const float *partial = scratch, *none = NULL;
     if (N == 0 || C == 0)
         return;
     if (groups == 1) {
-        LAUNCH((sum_rows_kernel<T, PRODUCT, true>), tiles, 1, tile_threads, shared, q->stream,
-               out, a, b, N, C, stride, N);
+        sum_groups<T, PRODUCT, true>(q, 1, out, a, b, N, C, stride);
         return;
     }
-    LAUNCH((sum_rows_kernel<T, PRODUCT, false>), tiles, groups, tile_threads, shared, q->stream,
-           scratch, a, b, N, C, stride, divide_up(N, groups));
-    const float *partial = scratch, *none = NULL;
-    LAUNCH((sum_rows_kernel<float, false, true>), tiles, 1, tile_threads, shared, q->stream,
-           out, partial, none, groups, C, C, groups);
+    sum_groups<T, PRODUCT, false>(q, groups, scratch, a, b, N, C, stride);
+    sum_groups<float, false, true>(q, 1, out, partial, none, groups, C, C);
 }
 
 void cuda_sum_rows(const struct cuda_queue *q, enum element type, float *out, const void *in,

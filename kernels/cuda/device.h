@@ -38,7 +38,8 @@ struct alignas(16) wide_words {
 
 #define DEVICE static __device__ __forceinline__
 #define BOTH_SIDES static inline __host__ __device__
-#define KERNEL(threads) static __global__ void __launch_bounds__(threads)
+/* At least one block: left to itself the compiler aims at more, and spills to reach it. */
+#define KERNEL(threads) static __global__ void __launch_bounds__(threads, 1)
 
 /* Declares `name`, a pointer to the block's shared memory, aligned to 16 bytes. */
 #define SHARED_MEMORY(type, name)           \
@@ -70,6 +71,7 @@ DEVICE unsigned block_count_y(void) { return gridDim.y; }
 /* The value of lane (own lane ^ mask). */
 DEVICE float warp_exchange(float x, int mask) { return __shfl_xor_sync(~0u, x, mask); }
 DEVICE double warp_exchange(double x, int mask) { return __shfl_xor_sync(~0u, x, mask); }
+DEVICE uint32_t warp_exchange(uint32_t x, int mask) { return __shfl_xor_sync(~0u, x, mask); }
 
 DEVICE uint16_t float_to_bf16_bits(float x)
 {
@@ -99,6 +101,12 @@ DEVICE wide_words load_wide(const void *from)
 DEVICE void store_wide(void *to, wide_words v)
 {
     *(uint4 *)to = make_uint4(v.word[0], v.word[1], v.word[2], v.word[3]);
+}
+
+/* Half of that, aligned to 8. */
+DEVICE void store_half_wide(void *to, uint32_t first, uint32_t second)
+{
+    *(uint2 *)to = make_uint2(first, second);
 }
 
 /* ---- matrix instructions, for a whole warp; sm_80 and later ---- */
@@ -228,21 +236,30 @@ DEVICE wide_words pack_wide(const float in[8], const bf16 *)
              pack_bf16(in[6], in[7])}};
 }
 
-/* W elements, 1 or wide<T>::count; for the latter `from` and `to` are aligned to 16 bytes. */
+/* W elements, 1 or a multiple of wide<T>::count; for the latter `from` and `to` are aligned to
+ * 16 bytes. store also takes half of wide<bf16>::count, aligned to 8. */
 template <int W, typename T> DEVICE void load(float out[W], const T *from)
 {
-    if constexpr (W == 1)
+    if constexpr (W == 1) {
         out[0] = to_float(*from);
-    else
-        unpack_wide(out, load_wide(from), from);
+    } else {
+        UNROLL
+        for (int i = 0; i < W; i += wide<T>::count)
+            unpack_wide(out + i, load_wide(from + i), from);
+    }
 }
 
 template <int W, typename T> DEVICE void store(T *to, const float in[W])
 {
-    if constexpr (W == 1)
+    if constexpr (W == 1) {
         from_float(to, in[0]);
-    else
-        store_wide(to, pack_wide(in, to));
+    } else if constexpr (W < wide<T>::count) {
+        store_half_wide(to, pack_bf16(in[0], in[1]), pack_bf16(in[2], in[3]));
+    } else {
+        UNROLL
+        for (int i = 0; i < W; i += wide<T>::count)
+            store_wide(to + i, pack_wide(in + i, to));
+    }
 }
 
 #endif

@@ -37,6 +37,15 @@ static inline size_t wide_part(size_t n, const void *a, const void *b, const voi
     return aligned ? n - n % (size_t)wide<T>::count : 0;
 }
 
+/* Whether rows of C can be moved 16 bytes at a time: the first is aligned, and all have whole
+ * pieces. `b` and `c` may be NULL. */
+template <typename T>
+static inline bool wide_rows(size_t C, const void *a, const void *b, const void *c)
+{
+    return C % (size_t)wide<T>::count == 0 && aligned_wide(a) && aligned_wide(b) &&
+           aligned_wide(c);
+}
+
 /* for (i = flat_first(W); i < n; i += flat_step(W)) goes through a kernel's share. */
 DEVICE size_t flat_first(int W)
 {

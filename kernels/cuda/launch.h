@@ -1,6 +1,6 @@
 /* launch.h - what the CUDA backend's kernels are called by: plain C functions that put kernels
  * on a stream and return at once. The operations are those of kernels.h, which says what each
- * computes; here stand the types of elements, which kernels.h does not know yet, and scratch.
+ * computes; here stand the types of elements and scratch.
  *
  * `type` is the type of activations and their gradients. Everything else (statistics, gamma and
  * beta, sums over rows, the loss) is fp32, and so is all arithmetic: bf16 is a way to store.
@@ -42,9 +42,9 @@ void cuda_activation_backward(const struct cuda_queue *q, enum element type, voi
 /* out[N,C] = in * gamma: forward, and din of backward, whose dgamma is cuda_sum_products. */
 void cuda_scale_columns(const struct cuda_queue *q, enum element type, void *out,
                         const void *in, const float *gamma, size_t N, size_t C);
-/* out[rows,columns] = bias[columns], or 0 where bias is NULL. */
-void cuda_fill_rows(const struct cuda_queue *q, float *out, const float *bias, size_t rows,
-                    size_t columns);
+/* out[rows,columns] [type] = bias[columns], or 0 where bias is NULL. */
+void cuda_fill_rows(const struct cuda_queue *q, enum element type, void *out, const float *bias,
+                    size_t rows, size_t columns);
 void cuda_clamp(const struct cuda_queue *q, float *value, size_t n, float low, float high);
 void cuda_move_average(const struct cuda_queue *q, float *average, const float *value, size_t n,
                        float weight);
@@ -69,7 +69,7 @@ size_t cuda_sum_squares_doubles(size_t n);
 
 /* ---- cuda_norm.cu ---- */
 
-/* C up to 4096, or 2048 fp32 where rows are aligned to 16 bytes. */
+/* C up to 4096. */
 bool cuda_residual_norm_forward(const struct cuda_queue *q, enum element type,
                                 void *residual_out, void *normed, float *mean, float *rstd,
                                 const void *residual, const void *delta, const float *gamma,
@@ -79,10 +79,12 @@ bool cuda_norm_backward(const struct cuda_queue *q, enum element type, void *dre
                         const float *mean, const float *rstd, const float *gamma, size_t N,
                         size_t C, float *scratch);
 size_t cuda_norm_backward_floats(size_t N, size_t C);
-void cuda_normalize_forward(const struct cuda_queue *q, float *out, float *inverse,
-                            const float *in, size_t N, size_t E);
-void cuda_normalize_backward(const struct cuda_queue *q, float *din, const float *dout,
-                             const float *out, const float *inverse, size_t N, size_t E);
+/* in and din [type]. */
+void cuda_normalize_forward(const struct cuda_queue *q, enum element type, float *out,
+                            float *inverse, const void *in, size_t N, size_t E);
+void cuda_normalize_backward(const struct cuda_queue *q, enum element type, void *din,
+                             const float *dout, const float *out, const float *inverse,
+                             size_t N, size_t E);
 
 /* ---- cuda_attention.cu: any T; D up to 256 ---- */
 
@@ -93,9 +95,9 @@ bool cuda_attention_backward(const struct cuda_queue *q, enum element type, void
                              const float *lse, const struct attention *shape, float *scratch);
 size_t cuda_attention_backward_floats(const struct attention *shape);
 
-/* ---- cuda_attention_mma.cu: bf16 by matrix instructions; sm_80 and later ----
- * D a multiple of 8 up to 128, as much of one head as the block's shared memory holds, and all
- * pointers aligned to 16 bytes; false where that does not hold, and cuda_attention_* serves. */
+/* ---- cuda_attention_mma.cu, cuda_attention_mma_backward.cu: bf16 by matrix instructions ----
+ * Any T; D a multiple of 8 up to 128; all pointers aligned to 16 bytes. False where that does
+ * not hold or a block has too little shared memory, and cuda_attention_* serves. */
 bool cuda_attention_forward_mma(const struct cuda_queue *q, struct bf16 *out, float *lse,
                                 const struct bf16 *qkv, const struct attention *shape);
 bool cuda_attention_backward_mma(const struct cuda_queue *q, struct bf16 *dqkv,

@@ -74,6 +74,7 @@ static const struct kernels operations = {
     .upload = ref_copy,
     .download = ref_copy,
     .zero = ref_zero,
+    .round = ref_round,
     .matmul = ref_matmul,
     .sum_rows = ref_sum_rows,
     .add = ref_add,
@@ -103,13 +104,15 @@ static const struct kernels operations = {
     .move_average = ref_move_average,
 };
 
-enum status ref_open(struct kernels **k, int threads, struct error *error)
+enum status ref_open(struct kernels **k, enum precision precision, int threads,
+                     struct error *error)
 {
     (void)threads;
     struct ref *ref = calloc(1, sizeof *ref);
     if (ref == NULL)
         return error_memory(error, sizeof *ref, "the ref backend");
     ref->kernels = operations;
+    ref->kernels.precision = precision;
     ref->kernels.state = ref;
     *k = &ref->kernels;
     return STATUS_OK;

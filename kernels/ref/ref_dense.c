@@ -2,44 +2,10 @@
 
 #include "kernels/ref/ref_operations.h"
 
-void ref_matmul(struct kernels *k, const struct matmul *args)
+void ref_round(struct kernels *k, void *out, const float *in, size_t n)
 {
-    (void)k;
-    const size_t a_row = args->a_transposed ? 1 : args->inner;
-    const size_t a_inner = args->a_transposed ? args->rows : 1;
-    const size_t b_inner = args->b_transposed ? 1 : args->columns;
-    const size_t b_column = args->b_transposed ? args->inner : 1;
-
-    for (size_t r = 0; r < args->rows; r++) {
-        for (size_t c = 0; c < args->columns; c++) {
-            float *out = &args->out[r * args->columns + c];
-            double sum = args->accumulate ? *out : 0;
-            if (args->bias != NULL)
-                sum += args->bias[c];
-            for (size_t i = 0; i < args->inner; i++)
-                sum += (double)args->a[r * a_row + i * a_inner] *
-                       args->b[i * b_inner + c * b_column];
-            *out = (float)sum;
-        }
-    }
-}
-
-void ref_sum_rows(struct kernels *k, float *out, const float *in, size_t N, size_t C)
-{
-    (void)k;
-    for (size_t c = 0; c < C; c++) {
-        double sum = out[c];
-        for (size_t n = 0; n < N; n++)
-            sum += in[n * C + c];
-        out[c] = (float)sum;
-    }
-}
-
-void ref_add(struct kernels *k, float *out, const float *a, const float *b, size_t n)
-{
-    (void)k;
     for (size_t i = 0; i < n; i++)
-        out[i] = a[i] + b[i];
+        ref_store(k, out, i, in[i]);
 }
 
 static double sigmoid(double x)
@@ -95,39 +61,106 @@ static double activation_derivative(double x, enum activation kind)
     return NAN;
 }
 
-void ref_activation_forward(struct kernels *k, float *out, const float *in, size_t n,
+/* What becomes of one value of the product, bias included. */
+static void matmul_epilogue(struct kernels *k, const struct matmul *args, size_t at,
+                            double product)
+{
+    if (args->epilogue == EPILOGUE_ACTIVATION) {
+        if (args->before != NULL)
+            ref_store(k, args->before, at, product);
+        ref_store(k, args->out, at, activation((float)product, args->activation));
+    } else if (args->epilogue == EPILOGUE_ACTIVATION_BACKWARD) {
+        const double before = ref_load(k, args->before, at);
+        ref_store(k, args->out, at, product * activation_derivative(before, args->activation));
+    } else if (args->accumulate) {
+        ((float *)args->out)[at] = (float)product;
+    } else {
+        ref_store(k, args->out, at, product);
+    }
+}
+
+/* The element (r,i) of op(a) is value r * a_row + i * a_inner of a. */
+static void matmul_sum_a(struct kernels *k, const struct matmul *args, size_t a_row,
+                         size_t a_inner)
+{
+    for (size_t r = 0; r < args->rows; r++) {
+        double sum = args->a_sums[r];
+        for (size_t i = 0; i < args->inner; i++)
+            sum += ref_load(k, args->a, r * a_row + i * a_inner);
+        args->a_sums[r] = (float)sum;
+    }
+}
+
+void ref_matmul(struct kernels *k, const struct matmul *args)
+{
+    const size_t a_row = args->a_transposed ? 1 : args->inner;
+    const size_t a_inner = args->a_transposed ? args->rows : 1;
+    const size_t b_inner = args->b_transposed ? 1 : args->columns;
+    const size_t b_column = args->b_transposed ? args->inner : 1;
+
+    for (size_t r = 0; r < args->rows; r++) {
+        for (size_t c = 0; c < args->columns; c++) {
+            const size_t at = r * args->columns + c;
+            double sum = args->accumulate ? ((const float *)args->out)[at] : 0;
+            if (args->bias != NULL)
+                sum += args->bias[c];
+            for (size_t i = 0; i < args->inner; i++)
+                sum += ref_load(k, args->a, r * a_row + i * a_inner) *
+                       ref_load(k, args->b, i * b_inner + c * b_column);
+            matmul_epilogue(k, args, at, sum);
+        }
+    }
+    if (args->accumulate && args->a_sums != NULL)
+        matmul_sum_a(k, args, a_row, a_inner);
+}
+
+void ref_sum_rows(struct kernels *k, float *out, const void *in, size_t N, size_t C)
+{
+    for (size_t c = 0; c < C; c++) {
+        double sum = out[c];
+        for (size_t n = 0; n < N; n++)
+            sum += ref_load(k, in, n * C + c);
+        out[c] = (float)sum;
+    }
+}
+
+void ref_add(struct kernels *k, void *out, const void *a, const void *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        ref_store(k, out, i, ref_load(k, a, i) + ref_load(k, b, i));
+}
+
+void ref_activation_forward(struct kernels *k, void *out, const void *in, size_t n,
                             enum activation kind)
 {
-    (void)k;
     for (size_t i = 0; i < n; i++)
-        out[i] = (float)activation(in[i], kind);
+        ref_store(k, out, i, activation(ref_load(k, in, i), kind));
 }
 
-void ref_activation_backward(struct kernels *k, float *din, const float *dout, const float *in,
+void ref_activation_backward(struct kernels *k, void *din, const void *dout, const void *in,
                              size_t n, enum activation kind)
 {
-    (void)k;
     for (size_t i = 0; i < n; i++)
-        din[i] = (float)(dout[i] * activation_derivative(in[i], kind));
+        ref_store(k, din, i,
+                  ref_load(k, dout, i) * activation_derivative(ref_load(k, in, i), kind));
 }
 
-void ref_layer_scale_forward(struct kernels *k, float *out, const float *in, const float *gamma,
+void ref_layer_scale_forward(struct kernels *k, void *out, const void *in, const float *gamma,
                              size_t N, size_t C)
 {
-    (void)k;
     for (size_t i = 0; i < N * C; i++)
-        out[i] = in[i] * gamma[i % C];
+        ref_store(k, out, i, ref_load(k, in, i) * gamma[i % C]);
 }
 
-void ref_layer_scale_backward(struct kernels *k, float *din, float *dgamma, const float *dout,
-                              const float *in, const float *gamma, size_t N, size_t C)
+void ref_layer_scale_backward(struct kernels *k, void *din, float *dgamma, const void *dout,
+                              const void *in, const float *gamma, size_t N, size_t C)
 {
-    (void)k;
     for (size_t c = 0; c < C; c++) {
         double sum = dgamma[c];
         for (size_t n = 0; n < N; n++) {
-            sum += (double)dout[n * C + c] * in[n * C + c];
-            din[n * C + c] = dout[n * C + c] * gamma[c];
+            const double d = ref_load(k, dout, n * C + c);
+            sum += d * ref_load(k, in, n * C + c);
+            ref_store(k, din, n * C + c, d * gamma[c]);
         }
         dgamma[c] = (float)sum;
     }

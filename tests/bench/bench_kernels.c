@@ -1,6 +1,7 @@
 /* bench_kernels [THREADS [MILLISECONDS [noref]]] - time of each operation of the cpu backend,
  * as rows of a Markdown table on stdout: what a call takes, what rate that is, and how many
- * times faster it is than the reference (timed once, on an eighth of the batch).
+ * times faster it is than the reference (timed once, on an eighth of the batch). A second table
+ * has those that take activations in bf16, with their time in that of fp32.
  *
  * A time is the least of several runs: on a machine that others use too, the mean says how
  * busy they were. The first line is the most memory that a loss of B = 16384 took beyond its
@@ -15,14 +16,22 @@
 #include "base/rng.h"
 #include "kernels/kernels.h"
 
-static struct kernels *cpu, *ref;
+static struct kernels *cpu, *cpu_bf16, *ref;
 static int64_t milliseconds = 100;
 static bool with_ref = true;
 static struct rng rng;
 
+/* Values as activations, whose precision is an open backend's. */
+struct values {
+    float *fp32;
+    void *bf16;
+};
+
 /* One set of arrays large enough for every shape. x, z, w, gamma are only read, so that values
  * stay of their size however often an operation runs; y, u, t, sums are written. */
-static float *x, *z, *w, *gamma_values, *y, *u, *t, *sums, *statistics;
+static struct values x, z, w, y, u, t;
+static float *gamma_values, *sums, *statistics;
+static const size_t most = (size_t)128 * 65 * 4 * 384;
 static uint8_t *bytes;
 static int32_t *integers;
 
@@ -31,6 +40,11 @@ struct shape {
 };
 
 typedef void operation(struct kernels *k, const struct shape *s);
+
+static void *of(const struct kernels *k, const struct values *values)
+{
+    return k->precision == PRECISION_AMP_BF16 ? values->bf16 : values->fp32;
+}
 
 static double seconds_now(void)
 {
@@ -57,141 +71,166 @@ static double seconds_per_call(struct kernels *k, operation *run, const struct s
 static void run_matmul_nt(struct kernels *k, const struct shape *s)
 {
     k->matmul(k, &(struct matmul){.rows = s->B * s->T, .columns = 4 * s->C, .inner = s->C,
-                                  .a = x, .b = w, .b_transposed = true, .bias = gamma_values,
-                                  .out = y});
+                                  .a = of(k, &x), .b = of(k, &w), .b_transposed = true,
+                                  .bias = gamma_values, .out = of(k, &y)});
+}
+
+static void run_matmul_gelu(struct kernels *k, const struct shape *s)
+{
+    k->matmul(k, &(struct matmul){.rows = s->B * s->T, .columns = 4 * s->C, .inner = s->C,
+                                  .a = of(k, &x), .b = of(k, &w), .b_transposed = true,
+                                  .bias = gamma_values, .out = of(k, &y),
+                                  .epilogue = EPILOGUE_ACTIVATION,
+                                  .activation = ACTIVATION_GELU, .before = of(k, &u)});
+}
+
+static void run_matmul_gelu_backward(struct kernels *k, const struct shape *s)
+{
+    k->matmul(k, &(struct matmul){.rows = s->B * s->T, .columns = 4 * s->C, .inner = s->C,
+                                  .a = of(k, &x), .b = of(k, &w), .out = of(k, &y),
+                                  .epilogue = EPILOGUE_ACTIVATION_BACKWARD,
+                                  .activation = ACTIVATION_GELU, .before = of(k, &z)});
 }
 
 static void run_matmul_nn(struct kernels *k, const struct shape *s)
 {
     k->matmul(k, &(struct matmul){.rows = s->B * s->T, .columns = s->C, .inner = 4 * s->C,
-                                  .a = x, .b = w, .out = y});
+                                  .a = of(k, &x), .b = of(k, &w), .out = of(k, &y)});
 }
 
 static void run_matmul_tn(struct kernels *k, const struct shape *s)
 {
     k->matmul(k, &(struct matmul){.rows = 4 * s->C, .columns = s->C, .inner = s->B * s->T,
-                                  .a = x, .a_transposed = true, .b = z, .out = t,
-                                  .accumulate = true});
+                                  .a = of(k, &x), .a_transposed = true, .b = of(k, &z),
+                                  .out = t.fp32, .accumulate = true,
+                                  .a_sums = sums});
 }
 
 static void run_sum_rows(struct kernels *k, const struct shape *s)
 {
-    k->sum_rows(k, sums, x, s->B * s->T, s->C);
+    k->sum_rows(k, sums, of(k, &x), s->B * s->T, s->C);
 }
 
 static void run_add(struct kernels *k, const struct shape *s)
 {
-    k->add(k, y, x, z, s->B * s->T * s->C);
+    k->add(k, of(k, &y), of(k, &x), of(k, &z), s->B * s->T * s->C);
 }
 
 static void run_gelu(struct kernels *k, const struct shape *s)
 {
-    k->activation_forward(k, y, x, s->B * s->T * 4 * s->C, ACTIVATION_GELU);
+    k->activation_forward(k, of(k, &y), of(k, &x), s->B * s->T * 4 * s->C, ACTIVATION_GELU);
 }
 
 static void run_gelu_backward(struct kernels *k, const struct shape *s)
 {
-    k->activation_backward(k, y, z, x, s->B * s->T * 4 * s->C, ACTIVATION_GELU);
+    k->activation_backward(k, of(k, &y), of(k, &z), of(k, &x), s->B * s->T * 4 * s->C,
+                           ACTIVATION_GELU);
 }
 
 static void run_gelu_tanh(struct kernels *k, const struct shape *s)
 {
-    k->activation_forward(k, y, x, s->B * s->T * 4 * s->C, ACTIVATION_GELU_TANH);
+    k->activation_forward(k, of(k, &y), of(k, &x), s->B * s->T * 4 * s->C,
+                          ACTIVATION_GELU_TANH);
 }
 
 static void run_quick_gelu(struct kernels *k, const struct shape *s)
 {
-    k->activation_forward(k, y, x, s->B * s->T * 4 * s->C, ACTIVATION_QUICK_GELU);
+    k->activation_forward(k, of(k, &y), of(k, &x), s->B * s->T * 4 * s->C,
+                          ACTIVATION_QUICK_GELU);
 }
 
 static void run_norm(struct kernels *k, const struct shape *s)
 {
-    k->residual_norm_forward(k, u, y, statistics, statistics + s->B * s->T, x, z, gamma_values,
-                             gamma_values, s->B * s->T, s->C, 1e-5f);
+    k->residual_norm_forward(k, of(k, &u), of(k, &y), statistics, statistics + s->B * s->T,
+                             of(k, &x), of(k, &z), gamma_values, gamma_values, s->B * s->T,
+                             s->C, 1e-5f);
 }
 
 static void run_norm_backward(struct kernels *k, const struct shape *s)
 {
-    k->norm_backward(k, t, sums, sums + 4096, z, u, statistics,
+    k->norm_backward(k, of(k, &t), sums, sums + 4096, of(k, &z), of(k, &u), statistics,
                      statistics + s->B * s->T, gamma_values, s->B * s->T, s->C);
 }
 
 static void run_attention(struct kernels *k, const struct shape *s)
 {
-    k->attention_forward(k, y, statistics, x,
+    k->attention_forward(k, of(k, &y), statistics, of(k, &x),
                          &(struct attention){s->B, s->T, s->H, s->C / s->H, false});
 }
 
 static void run_attention_causal(struct kernels *k, const struct shape *s)
 {
-    k->attention_forward(k, t, sums, x,
+    k->attention_forward(k, of(k, &t), sums, of(k, &x),
                          &(struct attention){s->B, s->T, s->H, s->C / s->H, true});
 }
 
 static void run_attention_backward(struct kernels *k, const struct shape *s)
 {
-    k->attention_backward(k, t, z, x, y, statistics,
+    k->attention_backward(k, of(k, &t), of(k, &z), of(k, &x), of(k, &y), statistics,
                           &(struct attention){s->B, s->T, s->H, s->C / s->H, false});
 }
 
 static void run_unpack(struct kernels *k, const struct shape *s)
 {
     const float mean[3] = {0.48f, 0.46f, 0.41f}, std[3] = {0.27f, 0.26f, 0.28f};
-    k->unpack_patches(k, y, bytes, s->B * s->T, 8, mean, std);
+    k->unpack_patches(k, of(k, &y), bytes, s->B * s->T, 8, mean, std);
 }
 
 static void run_embed_patches(struct kernels *k, const struct shape *s)
 {
-    k->embed_patches_forward(k, y, x, integers, gamma_values, z, s->B, s->T, s->C);
+    k->embed_patches_forward(k, of(k, &y), of(k, &x), integers, gamma_values, z.fp32, s->B,
+                             s->T, s->C);
 }
 
 static void run_embed_patches_backward(struct kernels *k, const struct shape *s)
 {
-    k->embed_patches_backward(k, y, sums, t, x, integers, s->B, s->T, s->C);
+    k->embed_patches_backward(k, of(k, &y), sums, t.fp32, of(k, &x), integers, s->B, s->T,
+                              s->C);
 }
 
 static void run_embed_tokens(struct kernels *k, const struct shape *s)
 {
-    k->embed_tokens_forward(k, y, integers, w, z, s->B, s->T, s->C);
+    k->embed_tokens_forward(k, of(k, &y), integers, w.fp32, z.fp32, s->B, s->T, s->C);
 }
 
 static void run_embed_tokens_backward(struct kernels *k, const struct shape *s)
 {
-    k->embed_tokens_backward(k, t, u, x, integers, s->B, s->T, s->C);
+    k->embed_tokens_backward(k, t.fp32, u.fp32, of(k, &x), integers, s->B, s->T, s->C);
 }
 
 static void run_mean_tokens(struct kernels *k, const struct shape *s)
 {
-    k->mean_tokens_forward(k, y, x, s->B, s->T, s->C, 1);
+    k->mean_tokens_forward(k, of(k, &y), of(k, &x), s->B, s->T, s->C, 1);
 }
 
 static void run_normalize(struct kernels *k, const struct shape *s)
 {
-    k->normalize_forward(k, y, statistics, x, s->B, s->C);
+    k->normalize_forward(k, y.fp32, statistics, of(k, &x), s->B, s->C);
 }
 
 static void run_normalize_backward(struct kernels *k, const struct shape *s)
 {
-    k->normalize_backward(k, t, z, y, statistics, s->B, s->C);
+    k->normalize_backward(k, of(k, &t), z.fp32, y.fp32, statistics, s->B, s->C);
 }
 
 /* C stands for E: with 128, the rows' length is near 1. */
 static void run_loss(struct kernels *k, const struct shape *s)
 {
     statistics[0] = logf(100);
-    k->contrastive_loss(k, statistics + 1, y, t, statistics + 2, x, z, statistics, s->B, s->C);
+    k->contrastive_loss(k, statistics + 1, y.fp32, t.fp32, statistics + 2, x.fp32, z.fp32,
+                        statistics, s->B, s->C);
 }
 
 static void run_adamw(struct kernels *k, const struct shape *s)
 {
     const struct adamw args = {1e-4f, 0.9f, 0.98f, 1e-6f, 0.2f, 1, 10};
-    k->adamw(k, y, u, t, z, s->B * s->T * s->C, &args);
-    k->clamp(k, t, s->B * s->T * s->C, 0, 1);
+    k->adamw(k, y.fp32, u.fp32, t.fp32, z.fp32, s->B * s->T * s->C, &args);
+    k->clamp(k, t.fp32, s->B * s->T * s->C, 0, 1);
 }
 
 static void run_sum_squares(struct kernels *k, const struct shape *s)
 {
-    statistics[0] = (float)k->sum_squares(k, x, s->B * s->T * s->C);
+    statistics[0] = (float)k->sum_squares(k, x.fp32, s->B * s->T * s->C);
 }
 
 /* ---- the table ---- */
@@ -229,8 +268,10 @@ static const struct row {
     bool flops;
 } rows[] = {
     {"matmul x W^T + b", run_matmul_nt, PRODUCTS, 2, true},
+    {"matmul, gelu", run_matmul_gelu, PRODUCTS, 2, true},
+    {"matmul, gelu backward", run_matmul_gelu_backward, PRODUCTS, 2, true},
     {"matmul dy W", run_matmul_nn, PRODUCTS, 2, true},
-    {"matmul += dy^T x", run_matmul_tn, PRODUCTS, 2, true},
+    {"matmul += dy^T x, sums", run_matmul_tn, PRODUCTS, 2, true},
     {"sum_rows", run_sum_rows, TOKENS, 4, false},
     {"add", run_add, TOKENS, 12, false},
     {"gelu", run_gelu, HIDDEN, 8, false},
@@ -254,9 +295,17 @@ static const struct row {
     {"sum_squares", run_sum_squares, TOKENS, 4, false},
 };
 
+enum { row_count = sizeof rows / sizeof rows[0] };
+
 static const struct row loss_row = {"contrastive_loss", run_loss, LOGITS, 8, true};
 
-static void print_row(const struct row *row, const struct shape *s)
+static bool takes_activations(const struct row *row)
+{
+    return row->run != run_adamw && row->run != run_sum_squares && row->run != run_loss;
+}
+
+/* Returns the seconds. */
+static double print_row(const struct row *row, const struct shape *s)
 {
     const double budget = (double)milliseconds * 1e-3;
     const double seconds = seconds_per_call(cpu, row->run, s, budget);
@@ -271,6 +320,20 @@ static void print_row(const struct row *row, const struct shape *s)
     } else {
         printf("       - |\n");
     }
+    fflush(stdout);
+    return seconds;
+}
+
+static void print_bf16_row(const struct row *row, const struct shape *s, double fp32_seconds)
+{
+    const double seconds = seconds_per_call(cpu_bf16, row->run, s, (double)milliseconds * 1e-3);
+    const double rate = size_of(row->size, s) * row->per_value / seconds * 1e-9;
+    printf("| %-22s | %4zu %3zu %4zu | %11.0f |", row->name, s->B, s->T, s->C, seconds * 1e9);
+    if (row->flops)
+        printf(" %7.1f GFLOP/s |", rate);
+    else
+        printf("               - |");
+    printf(" %7.2f |\n", seconds / fp32_seconds);
     fflush(stdout);
 }
 
@@ -304,17 +367,37 @@ static float *normal_values(size_t n)
     return values;
 }
 
+/* What is only read is made in both precisions; what is written takes the same memory. */
+static struct values values_to_read(size_t n)
+{
+    struct values values = {normal_values(n), NULL};
+    values.bf16 = normal_values((n + 1) / 2);
+    cpu_bf16->round(cpu_bf16, values.bf16, values.fp32, n);
+    return values;
+}
+
+static struct values values_to_write(size_t n)
+{
+    float *memory = normal_values(n);
+    return (struct values){memory, memory};
+}
+
+/* What operations add to, or AdamW takes the root of. */
+static void zero_sums(void)
+{
+    cpu->zero(cpu, t.fp32, most * sizeof *t.fp32);
+}
+
 static void make_data(void)
 {
-    const size_t most = (size_t)128 * 65 * 4 * 384;
     rng_init(&rng, 1, 0, 0, RNG_TEST);
-    x = normal_values(most);
-    z = normal_values(most);
-    w = normal_values(most);
-    y = normal_values(most);
-    u = normal_values(most);
-    t = normal_values(most);
-    cpu->zero(cpu, t, most * sizeof *t); /* also AdamW's second moment, which is not negative */
+    x = values_to_read(most);
+    z = values_to_read(most);
+    w = values_to_read(most);
+    y = values_to_write(most);
+    u = values_to_write(most);
+    t = values_to_write(most);
+    zero_sums();
     gamma_values = normal_values(4096);
     sums = normal_values(128 * 65 * 8);
     statistics = normal_values(2 * 128 * 65 * 8);
@@ -329,6 +412,8 @@ int main(int argc, char **argv)
     static const struct shape shapes[] = {
         {128, 17, 128, 4}, {128, 65, 128, 4}, {128, 17, 384, 6}, {128, 65, 384, 6},
     };
+    enum { shape_count = sizeof shapes / sizeof shapes[0] };
+    double seconds[shape_count][row_count];
     struct error error;
     int64_t threads = 0;
     if ((argc > 1 && !number_parse_integer(argv[1], &threads)) ||
@@ -337,8 +422,9 @@ int main(int argc, char **argv)
         return 64;
     }
     with_ref = argc < 4;
-    if (kernels_open(&cpu, "cpu", (int)threads, &error) != STATUS_OK ||
-        kernels_open(&ref, "ref", 0, &error) != STATUS_OK) {
+    if (kernels_open(&cpu, "cpu", PRECISION_FP32, (int)threads, &error) != STATUS_OK ||
+        kernels_open(&cpu_bf16, "cpu", PRECISION_AMP_BF16, (int)threads, &error) != STATUS_OK ||
+        kernels_open(&ref, "ref", PRECISION_FP32, 0, &error) != STATUS_OK) {
         fprintf(stderr, "bench_kernels: %s\n", error.text);
         return error.status;
     }
@@ -348,12 +434,22 @@ int main(int argc, char **argv)
            "rate", "x ref");
     printf("| ---------------------- | ------------- | ----------- | --------------- | ------- "
            "|\n");
-    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
-        for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++)
-            print_row(&rows[r], &shapes[i]);
+    for (size_t i = 0; i < shape_count; i++)
+        for (size_t r = 0; r < row_count; r++)
+            seconds[i][r] = print_row(&rows[r], &shapes[i]);
     print_row(&loss_row, &(struct shape){.B = 1024, .T = 1, .C = 128});
 
+    zero_sums();
+    printf("\n| %-22s | %-13s | %11s | %15s | %-7s |\n", "operation in bf16", "   B   T    C",
+           "ns/call", "rate", "x fp32");
+    printf("| ---------------------- | ------------- | ----------- | --------------- | ------- "
+           "|\n");
+    for (size_t i = 0; i < shape_count; i++)
+        for (size_t r = 0; r < row_count; r++)
+            if (takes_activations(&rows[r]))
+                print_bf16_row(&rows[r], &shapes[i], seconds[i][r]);
     kernels_close(cpu);
+    kernels_close(cpu_bf16);
     kernels_close(ref);
     return 0;
 }

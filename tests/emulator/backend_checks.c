@@ -4,8 +4,6 @@
 #include <stdarg.h>
 #include <stdbool.h>
 
-#include "kernels/cuda/cuda_backend.h"
-#include "kernels/cuda/launch.h"
 #include "kernels/kernels.h"
 #include "tests/kernels/kernel_data.h"
 
@@ -15,33 +13,57 @@ const char *const backend_check_names[BACKEND_CHECKS] = {
     [CHECK_SUMS] = "sums",
     [CHECK_NORM] = "norm",
     [CHECK_ATTENTION] = "attention",
+    [CHECK_LONG_HEADS] = "long heads",
     [CHECK_PATCHES] = "patches",
     [CHECK_TOKENS] = "tokens",
     [CHECK_LOSS] = "loss",
     [CHECK_SPECIAL_VALUES] = "special values",
-    [CHECK_BF16] = "bf16",
+    [CHECK_COPIES] = "copies",
     [CHECK_FAILURE] = "failure",
 };
 
-/* |got - want| <= bound * max(1, |want|), inputs of size 1; float carries 6e-8, bf16 4e-3. */
-enum tolerance { EXACT, ELEMENT, SUM, TRANSCENDENTAL, NORM, SOFTMAX, GRADIENT_SUM, LOSS, BF16 };
-
-static const double bounds[] = {
-    [EXACT] = 0,             /* copies and single additions round the same way */
-    [ELEMENT] = 3e-7,        /* a few roundings of one value */
-    [SUM] = 3e-5,            /* sums of up to 1000 products in float, against double */
-    [TRANSCENDENTAL] = 5e-6, /* exp's argument, up to 30, rounded twice: 30 * 1.2e-7 */
-    [NORM] = 2e-5,           /* two sums over a row, divided by a deviation near 1 */
-    [SOFTMAX] = 3e-5,        /* scores up to 20, each off by 20 * 6e-8, become factors */
-    [GRADIENT_SUM] = 2e-4,   /* float sums of 700 rows that went through the above */
-    [LOSS] = 2e-5,           /* logits up to 100, each off by 100 * 6e-8, become factors */
-    [BF16] = 8e-3,           /* one rounding to 8 bits, and one more of what it was made from */
+/* |got - want| <= value * max(1, |want|), inputs of size 1; float carries 6e-8. */
+enum tolerance {
+    EXACT,
+    ELEMENT,
+    SUM,
+    TRANSCENDENTAL,
+    NORM,
+    LOG_SUM,
+    SOFTMAX,
+    SOFTMAX_GRADIENT,
+    GRADIENT_SUM,
+    LOSS
 };
+
+/* Where the reference and the backend agree to `value` before they round to bf16, few values
+ * fall to different sides of a rounding, and those differ by one unit in the last place, at
+ * most 2^-7 of the value: so much is allowed to each, and to all together `norm`, of
+ * |got - want| / |want| over the array, which one more rounding of every value (1.7e-3) would
+ * exceed. Attention is allowed what the matrix instructions need: probabilities and their
+ * gradients rounded to bf16, and a backward pass that starts from rounded results. */
+static const struct {
+    double value, bf16_value, bf16_norm;
+} bounds[] = {
+    [EXACT] = {0, 0, 0},                    /* copies and single additions round the same way */
+    [ELEMENT] = {3e-7, 3e-7, 1e-3},         /* a few roundings of one value */
+    [SUM] = {3e-5, 3e-5, 1e-3},             /* up to 1000 products in float, against double */
+    [TRANSCENDENTAL] = {5e-6, 5e-6, 1e-3},  /* exp's argument, up to 30, rounded twice */
+    [NORM] = {2e-5, 2e-5, 1e-3},            /* two sums of a row, over a deviation near 1 */
+    [LOG_SUM] = {3e-5, 1e-4, 0},            /* scores up to 20; bf16: the approximate 2^x */
+    [SOFTMAX] = {3e-5, 8e-2, 8e-3},         /* scores up to 20, off by 20 * 6e-8, as factors */
+    [SOFTMAX_GRADIENT] = {2e-4, 16e-2, 16e-3}, /* that, multiplied out */
+    [GRADIENT_SUM] = {2e-4, 2e-4, 1e-3},    /* float sums of 700 rows of the above */
+    [LOSS] = {2e-5, 2e-5, 1e-3},            /* logits up to 100, off by 100 * 6e-8, factors */
+};
+
+enum { norm_counts_from = 64 }; /* values: in fewer, one unit may be much of the norm */
 
 enum { pass_ref, pass_device, pass_again, passes };
 
 static struct kernels *backends[passes];
-static bool large, tiny, aligned;
+static enum backend_sizes how_large;
+static bool aligned, bf16; /* bf16: what activations are */
 static size_t passed_count, failed_count;
 static char first_failure[256];
 
@@ -90,105 +112,195 @@ static void *on_device(const void *host, size_t bytes)
     return device;
 }
 
+/* ---- activations: fp32 or bf16, as the backends' precision says ---- */
+
+static float bf16_to_float(uint16_t bits)
+{
+    const uint32_t word = (uint32_t)bits << 16;
+    float x;
+    memcpy(&x, &word, sizeof x);
+    return x;
+}
+
+static uint16_t bf16_of(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if (isnan(x))
+        return 0x7fff;
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+static size_t value_bytes(void)
+{
+    return bf16 ? sizeof(uint16_t) : sizeof(float);
+}
+
+static float get_value(const void *from, bool half, size_t i)
+{
+    return half ? bf16_to_float(((const uint16_t *)from)[i]) : ((const float *)from)[i];
+}
+
+/* The values as activations, in the host's memory. */
+static void *values_of(const float *x, size_t n)
+{
+    void *values = data_allocate(n * value_bytes());
+    if (!bf16)
+        memcpy(values, x, n * sizeof *x);
+    for (size_t i = 0; i < n && bf16; i++)
+        ((uint16_t *)values)[i] = bf16_of(x[i]);
+    return values;
+}
+
+static void upload_values(void *device, const float *x, size_t n)
+{
+    struct kernels *k = backends[pass_device];
+    k->upload(k, device, values_of(x, n), n * value_bytes());
+}
+
+static void download_values(float *x, const void *device, size_t n)
+{
+    struct kernels *k = backends[pass_device];
+    void *values = data_allocate(n * value_bytes());
+    k->download(k, values, device, n * value_bytes());
+    for (size_t i = 0; i < n; i++)
+        x[i] = get_value(values, bf16, i);
+}
+
 /* An input: the host's for the reference, the device's for the other passes. */
 struct input {
-    const float *at[passes];
+    const void *at[passes];
 };
 
-static struct input input_of(const float *host, size_t n)
+static struct input input_of(const void *host, size_t bytes)
 {
-    const float *device = on_device(host, n * sizeof *host);
+    const void *device = on_device(host, bytes);
     return (struct input){{host, device, device}};
 }
 
-static struct input input_normal(size_t n, double deviation)
+static struct input floats_normal(size_t n, double deviation)
 {
-    return input_of(data_normal(n, deviation), n);
+    return input_of(data_normal(n, deviation), n * sizeof(float));
 }
 
-struct integers {
-    const int32_t *at[passes];
-};
-
-static struct integers integers_of(const int32_t *host, size_t n)
+static struct input values_normal(size_t n, double deviation)
 {
-    const int32_t *device = on_device(host, n * sizeof *host);
-    return (struct integers){{host, device, device}};
+    return input_of(values_of(data_normal(n, deviation), n), n * value_bytes());
 }
 
-enum { guard_words = 8 };
-static const uint32_t guard = 0xc0ffee00;
+static struct input integers_of(const int32_t *host, size_t n)
+{
+    return input_of(host, n * sizeof *host);
+}
 
-/* An output, once for each pass, between guard words: 16 bytes from the start of its memory, or
- * one word where alignment is to be missing. */
+enum { guard_bytes = 32, guard = 0xc5 };
+
+/* An output, once for each pass, between guard bytes: 16 bytes from the start of its memory, or
+ * one element where alignment is to be missing. */
 struct output {
-    size_t n;
-    float *at[passes];
+    size_t n, offset, bytes; /* offset and bytes of all the values, guards apart */
+    bool half;
+    void *at[passes];
 };
 
-static struct output output_filled(size_t n, const float *before)
+/* before: values to start from; NULL: NaN, or whatever has all bits set. */
+static struct output output_filled(size_t n, bool half, const float *before)
 {
-    const size_t offset = aligned ? 4 : 1, words = offset + n + guard_words;
-    float *block = data_allocate(words * sizeof *block);
-    struct output out = {.n = n};
-    for (size_t i = 0; i < words; i++)
-        memcpy(&block[i], &guard, sizeof guard);
-    for (size_t i = 0; i < n; i++)
-        block[offset + i] = before == NULL ? NAN : before[i];
-    out.at[pass_ref] = block + offset;
+    const size_t each = half ? sizeof(uint16_t) : sizeof(float);
+    struct output out = {.n = n, .offset = aligned ? 16 : each, .bytes = n * each};
+    out.half = half;
+    const size_t whole = out.offset + out.bytes + guard_bytes;
+    uint8_t *block = data_allocate(whole);
+    memset(block, guard, whole);
+    memset(block + out.offset, 0xff, out.bytes);
+    for (size_t i = 0; i < n && before != NULL; i++) {
+        if (half)
+            ((uint16_t *)(void *)(block + out.offset))[i] = bf16_of(before[i]);
+        else
+            memcpy(block + out.offset + i * each, &before[i], each);
+    }
+    out.at[pass_ref] = block + out.offset;
     for (int pass = pass_device; pass < passes; pass++)
-        out.at[pass] = (float *)on_device(block, words * sizeof *block) + offset;
+        out.at[pass] = (uint8_t *)on_device(block, whole) + out.offset;
     return out;
 }
 
-/* Overwritten by the operation: NaN before. */
-static struct output output_make(size_t n)
+/* Overwritten by the operation, and added to by it; of activations and of floats. */
+static struct output values_out(size_t n)
 {
-    return output_filled(n, NULL);
+    return output_filled(n, bf16, NULL);
 }
 
-/* Added to by the operation. */
-static struct output output_make_sum(size_t n)
+static struct output values_sum(size_t n)
 {
-    return output_filled(n, data_normal(n, 1));
+    return output_filled(n, bf16, data_normal(n, 1));
+}
+
+static struct output floats_out(size_t n)
+{
+    return output_filled(n, false, NULL);
+}
+
+static struct output floats_sum(size_t n)
+{
+    return output_filled(n, false, data_normal(n, 1));
+}
+
+/* Brings one pass's values back and looks at its guards. */
+static const void *output_fetch(const struct output *out, int pass, const char *what)
+{
+    const size_t whole = out->offset + out->bytes + guard_bytes;
+    uint8_t *block = data_allocate(whole);
+    size_t written = 0;
+    backends[pass]->download(backends[pass], block, (uint8_t *)out->at[pass] - out->offset,
+                             whole);
+    for (size_t i = 0; i < whole; i++)
+        if (i < out->offset || i >= out->offset + out->bytes)
+            written += block[i] != guard;
+    check(written == 0, "%s: wrote outside its %zu values", what, out->n);
+    return block + out->offset;
+}
+
+/* The error allowed to one value. */
+static double allowed(const struct output *out, enum tolerance tolerance, double want)
+{
+    const double size = fmax(1, fabs(want));
+    if (!bf16)
+        return bounds[tolerance].value * size;
+    const bool ulp = out->half && tolerance != EXACT;
+    return bounds[tolerance].bf16_value * size + (ulp ? fabs(want) * 0x1p-7 : 0);
 }
 
 __attribute__((format(printf, 3, 4))) static void output_check(const struct output *out,
                                                                enum tolerance tolerance,
                                                                const char *format, ...)
 {
-    const size_t offset = aligned ? 4 : 1, words = offset + out->n + guard_words;
-    float *got[passes];
-    double worst = 0;
-    size_t worst_at = 0;
+    double error_squares = 0, squares = 1e-30;
+    size_t wrong = 0, wrong_at = 0;
     char what[128];
     va_list args;
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    for (int pass = pass_device; pass < passes; pass++) {
-        float *words_back = data_allocate(words * sizeof *words_back);
-        backends[pass]->download(backends[pass], words_back, out->at[pass] - offset,
-                                 words * sizeof *words_back);
-        got[pass] = words_back + offset;
-        for (size_t i = 0; i < words; i++)
-            if (i < offset || i >= offset + out->n)
-                check(memcmp(&words_back[i], &guard, sizeof guard) == 0,
-                      "%s: wrote outside its %zu values", what, out->n);
-    }
+    const void *want_values = out->at[pass_ref];
+    const void *got_values = output_fetch(out, pass_device, what);
     for (size_t i = 0; i < out->n; i++) {
-        const double want = out->at[pass_ref][i];
-        const double error = fabs(got[pass_device][i] - want) / fmax(1, fabs(want));
-        if (!isnan(worst) && !(error <= worst)) { /* a NaN stays the worst */
-            worst = error;
-            worst_at = i;
-        }
+        const double want = get_value(want_values, out->half, i);
+        const double error = fabs(get_value(got_values, out->half, i) - want);
+        if (!(error <= allowed(out, tolerance, want)) && wrong++ == 0)
+            wrong_at = i;
+        error_squares += error * error;
+        squares += want * want;
     }
-    check(worst <= bounds[tolerance], "%s: value %zu of %zu is %.9g, expected %.9g", what,
-          worst_at, out->n, out->n > 0 ? (double)got[pass_device][worst_at] : 0.0,
-          out->n > 0 ? (double)out->at[pass_ref][worst_at] : 0.0);
-    check(memcmp(got[pass_device], got[pass_again], out->n * sizeof(float)) == 0,
-          "%s: two runs differ", what);
+    check(wrong == 0, "%s: %zu of %zu values are wrong, value %zu is %.9g, expected %.9g", what,
+          wrong, out->n, wrong_at,
+          out->n > 0 ? (double)get_value(got_values, out->half, wrong_at) : 0.0,
+          out->n > 0 ? (double)get_value(want_values, out->half, wrong_at) : 0.0);
+    if (out->half && out->n >= norm_counts_from)
+        check(sqrt(error_squares / squares) <= bounds[tolerance].bf16_norm,
+              "%s: off by %g of the norm", what, sqrt(error_squares / squares));
+    const void *again = output_fetch(out, pass_again, what);
+    check(memcmp(got_values, again, out->bytes) == 0, "%s: two runs differ", what);
 }
 
 /* ---- operations ---- */
@@ -196,58 +308,136 @@ __attribute__((format(printf, 3, 4))) static void output_check(const struct outp
 static const size_t sizes[] = {1, 3, 8, 17, 33, 64, 129};
 enum { size_count = sizeof sizes / sizeof sizes[0] };
 
-static void check_matmul_case(size_t rows, size_t columns, size_t inner, unsigned flags)
+static bool at_least(enum backend_sizes size)
 {
-    const bool accumulate = flags & 4, with_bias = !accumulate && flags & 8;
-    const struct input a = input_normal(rows * inner, 1), b = input_normal(inner * columns, 1);
-    const struct input bias = input_normal(columns, 1);
-    const struct output out = accumulate ? output_make_sum(rows * columns)
-                                         : output_make(rows * columns);
+    return how_large >= size;
+}
+
+struct product {
+    size_t rows, columns, inner;
+    bool a_transposed, b_transposed, accumulate, bias, a_sums, before;
+    enum matmul_epilogue epilogue;
+    enum activation activation;
+};
+
+static void check_product(const struct product *p)
+{
+    const size_t n = p->rows * p->columns;
+    const bool backward = p->epilogue == EPILOGUE_ACTIVATION_BACKWARD;
+    const struct input a = values_normal(p->rows * p->inner, 1);
+    const struct input b = values_normal(p->inner * p->columns, 1);
+    const struct input bias = floats_normal(p->columns, 1), slope_at = values_normal(n, 2);
+    const struct output out = p->accumulate ? floats_sum(n) : values_out(n);
+    const struct output before = values_out(n), a_sums = floats_sum(p->rows);
     for (int pass = 0; pass < passes; pass++)
         backends[pass]->matmul(backends[pass], &(struct matmul){
-            .rows = rows, .columns = columns, .inner = inner, .a = a.at[pass],
-            .a_transposed = flags & 1, .b = b.at[pass], .b_transposed = (flags & 2) != 0,
-            .bias = with_bias ? bias.at[pass] : NULL, .out = out.at[pass],
-            .accumulate = accumulate});
-    output_check(&out, SUM, "matmul %zu x %zu x %zu, flags %u", rows, columns, inner, flags);
+            .rows = p->rows, .columns = p->columns, .inner = p->inner, .a = a.at[pass],
+            .a_transposed = p->a_transposed, .b = b.at[pass], .b_transposed = p->b_transposed,
+            .bias = p->bias ? bias.at[pass] : NULL, .out = out.at[pass],
+            .accumulate = p->accumulate, .a_sums = p->a_sums ? a_sums.at[pass] : NULL,
+            .epilogue = p->epilogue, .activation = p->activation,
+            .before = backward    ? (void *)slope_at.at[pass]
+                      : p->before ? before.at[pass]
+                                  : NULL});
+    output_check(&out, SUM, "matmul %zu x %zu x %zu, a^T %d, b^T %d, epilogue %d of %d",
+                 p->rows, p->columns, p->inner, p->a_transposed, p->b_transposed,
+                 (int)p->epilogue, (int)p->activation);
+    if (p->before)
+        output_check(&before, SUM, "before of matmul %zu x %zu x %zu", p->rows, p->columns,
+                     p->inner);
+    if (p->a_sums)
+        output_check(&a_sums, SUM, "a_sums of matmul %zu x %zu x %zu", p->rows, p->columns,
+                     p->inner);
     free_all();
+}
+
+/* Every combination that kernels.h allows, by the bits of `what`. */
+static void check_product_kinds(size_t rows, size_t columns, size_t inner, unsigned what)
+{
+    struct product p = {.rows = rows, .columns = columns, .inner = inner,
+                        .a_transposed = what & 1, .b_transposed = (what & 2) != 0};
+    check_product(&p);
+    p.bias = true;
+    check_product(&p);
+    p.epilogue = EPILOGUE_ACTIVATION;
+    p.activation = (enum activation)(what % 3);
+    check_product(&p);
+    p.before = true;
+    p.bias = what & 1;
+    check_product(&p);
+    p.before = p.bias = false;
+    p.epilogue = EPILOGUE_ACTIVATION_BACKWARD;
+    check_product(&p);
+    p.epilogue = EPILOGUE_NONE;
+    p.accumulate = true;
+    check_product(&p);
+    p.a_sums = true;
+    check_product(&p);
 }
 
 static void check_matmul(void)
 {
-    for (size_t i = 0; i < size_count; i++)
-        for (unsigned flags = 0; flags < 16; flags++)
-            check_matmul_case(sizes[i], sizes[(i + 2 + flags) % size_count],
-                              sizes[(i + 5) % size_count], flags);
-    check_matmul_case(5, 7, 0, 0);
-    check_matmul_case(5, 7, 0, 4);
-    check_matmul_case(5, 7, 0, 8);
-    check_matmul_case(0, 7, 3, 0);
-    for (size_t n = 1; n < 700 && large; n++) /* more shapes than there are plans */
-        check_matmul_case(1 + n % 5, n, 3, 0);
+    if (!at_least(SIZES_SMALL))
+        return; /* no kernels of ours */
+    for (size_t i = 0; i < size_count; i += at_least(SIZES_LARGE) ? 1 : 3)
+        for (unsigned what = 0; what < 6; what++)
+            check_product_kinds(sizes[i], sizes[(i + 2 + what) % size_count],
+                                sizes[(i + 5) % size_count], what);
+    for (unsigned what = 0; what < 3; what++)
+        check_product_kinds(5, 7, 0, what); /* empty sums */
+    check_product_kinds(0, 7, 3, 0);
+    for (size_t n = 1; n < 700 && at_least(SIZES_LARGE); n++) /* more shapes than plans */
+        check_product(&(struct product){.rows = 1 + n % 5, .columns = n, .inner = 3});
 }
 
 static void check_elementwise_case(size_t n)
 {
-    const struct input a = input_normal(n, 1), b = input_normal(n, 1);
-    const struct output sum = output_make(n), in_place = output_make_sum(n);
-    const struct output clamped = output_make_sum(n);
+    const struct input a = values_normal(n, 1), b = values_normal(n, 1);
+    const struct input in = floats_normal(n, 1);
+    const struct output sum = values_out(n), in_place = values_sum(n), rounded = values_out(n);
+    const struct output clamped = floats_sum(n), average = floats_sum(n);
     for (int pass = 0; pass < passes; pass++) {
         struct kernels *k = backends[pass];
+        k->round(k, rounded.at[pass], in.at[pass], n);
         k->add(k, sum.at[pass], a.at[pass], b.at[pass], n);
         k->add(k, in_place.at[pass], in_place.at[pass], b.at[pass], n);
         k->clamp(k, clamped.at[pass], n, -0.5f, 0.25f);
+        k->move_average(k, average.at[pass], in.at[pass], n, 0.1f);
     }
+    output_check(&rounded, EXACT, "round of %zu", n);
     output_check(&sum, EXACT, "add of %zu", n);
     output_check(&in_place, EXACT, "add in place of %zu", n);
     output_check(&clamped, EXACT, "clamp of %zu", n);
+    output_check(&average, ELEMENT, "moving average of %zu", n);
+    free_all();
+}
+
+/* Ties go to even, and the largest floats to infinity. */
+static void check_rounding(void)
+{
+    enum { n = 11 };
+    static const uint32_t bits[n] = {0x3f808000, 0x3f818000, 0x3f808001, 0x3f807fff, 0x80000000,
+                                     0x7f7fffff, 0xff7f8000, 0x7f800000, 0x00008000, 0x00018000,
+                                     0x7f7f7fff};
+    static const uint16_t want[n] = {0x3f80, 0x3f82, 0x3f81, 0x3f80, 0x8000, 0x7f80,
+                                     0xff80, 0x7f80, 0x0000, 0x0002, 0x7f7f};
+    struct kernels *k = backends[pass_device];
+    float x[n];
+    uint16_t got[n];
+    memcpy(x, bits, sizeof x);
+    void *out = device_allocate(sizeof x);
+    k->round(k, out, input_of(x, sizeof x).at[pass_device], n);
+    k->download(k, got, out, sizeof got);
+    for (size_t i = 0; i < n && bf16; i++)
+        check(got[i] == want[i], "%08x is rounded to %04x, expected %04x", (unsigned)bits[i],
+              (unsigned)got[i], (unsigned)want[i]);
     free_all();
 }
 
 static void check_activation_case(size_t n, enum activation kind)
 {
-    const struct input in = input_normal(n, 3), dout = input_normal(n, 1);
-    const struct output out = output_make(n), din = output_make(n);
+    const struct input in = values_normal(n, 3), dout = values_normal(n, 1);
+    const struct output out = values_out(n), din = values_out(n);
     for (int pass = 0; pass < passes; pass++) {
         struct kernels *k = backends[pass];
         k->activation_forward(k, out.at[pass], in.at[pass], n, kind);
@@ -261,20 +451,23 @@ static void check_activation_case(size_t n, enum activation kind)
 /* The tails keep their relative accuracy. */
 static void check_activation_tails(enum activation kind)
 {
-    enum { n = 4801 };
+    enum { n = 2401 };
     float x[n], want[n], got[n];
     for (size_t i = 0; i < n; i++)
-        x[i] = (float)((double)i / 200 - 12);
-    const struct input in = input_of(x, n);
-    float *out = device_allocate(sizeof got);
-    backends[pass_ref]->activation_forward(backends[pass_ref], want, x, n, kind);
+        x[i] = (float)((double)i / 100 - 12);
+    const struct input in = input_of(values_of(x, n), n * value_bytes());
+    const double tolerance = bounds[TRANSCENDENTAL].value + (bf16 ? 0x1p-7 : 0);
+    void *want_values = data_allocate(n * value_bytes()), *out = device_allocate(sizeof got);
+    backends[pass_ref]->activation_forward(backends[pass_ref], want_values, in.at[pass_ref], n,
+                                           kind);
     backends[pass_device]->activation_forward(backends[pass_device], out, in.at[pass_device], n,
                                               kind);
-    backends[pass_device]->download(backends[pass_device], got, out, sizeof got);
+    download_values(got, out, n);
     for (size_t i = 0; i < n; i++) {
+        want[i] = get_value(want_values, bf16, i);
         const double error = fabs((double)got[i] - want[i]) / (fabs(want[i]) + 1e-12);
-        check(error <= bounds[TRANSCENDENTAL], "activation %d at %g: relative error %g",
-              (int)kind, x[i], error);
+        check(error <= tolerance, "activation %d at %g: relative error %g", (int)kind, x[i],
+              error);
     }
     free_all();
 }
@@ -282,11 +475,11 @@ static void check_activation_tails(enum activation kind)
 static void check_adamw_case(size_t n, int64_t step)
 {
     float *second = data_normal(n, 1);
-    const struct input gradient = input_normal(n, 1);
+    const struct input gradient = floats_normal(n, 1);
     for (size_t i = 0; i < n; i++)
         second[i] = fabsf(second[i]);
-    const struct output parameter = output_make_sum(n), m = output_make_sum(n);
-    const struct output v = output_filled(n, second);
+    const struct output parameter = floats_sum(n), m = floats_sum(n);
+    const struct output v = output_filled(n, false, second);
     const struct adamw args = {.lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.98f, .eps = 1e-6f,
                                .weight_decay = 0.2f, .gradient_scale = 0.7f, .step = step};
     for (int pass = 0; pass < passes; pass++)
@@ -300,14 +493,17 @@ static void check_adamw_case(size_t n, int64_t step)
 
 static void check_elementwise(void)
 {
-    for (size_t i = 0; i < size_count; i++) {
+    for (size_t i = 0; i < size_count; i += at_least(SIZES_MEDIUM) ? 1 : 3) {
         check_elementwise_case(sizes[i]);
         check_adamw_case(sizes[i], 1 + (int64_t)i * 1000);
         for (int kind = 0; kind < 3; kind++)
             check_activation_case(sizes[i], (enum activation)kind);
     }
+    check_rounding();
     check_elementwise_case(0);
-    check_elementwise_case(20003); /* more than one round of all blocks */
+    if (!at_least(SIZES_MEDIUM))
+        return;
+    check_elementwise_case(34003); /* more than one round of all blocks */
     check_adamw_case(20001, 10);
     for (int kind = 0; kind < 3; kind++)
         check_activation_tails((enum activation)kind);
@@ -315,10 +511,10 @@ static void check_elementwise(void)
 
 static void check_sums_case(size_t N, size_t C)
 {
-    const struct input in = input_normal(N * C, 1), dout = input_normal(N * C, 1);
-    const struct input gamma = input_normal(C, 1);
-    const struct output sum = output_make_sum(C), scaled = output_make(N * C);
-    const struct output din = output_make(N * C), dgamma = output_make_sum(C);
+    const struct input in = values_normal(N * C, 1), dout = values_normal(N * C, 1);
+    const struct input gamma = floats_normal(C, 1);
+    const struct output sum = floats_sum(C), scaled = values_out(N * C);
+    const struct output din = values_out(N * C), dgamma = floats_sum(C);
     for (int pass = 0; pass < passes; pass++) {
         struct kernels *k = backends[pass];
         k->sum_rows(k, sum.at[pass], in.at[pass], N, C);
@@ -335,7 +531,7 @@ static void check_sums_case(size_t N, size_t C)
 
 static void check_squares_case(size_t n)
 {
-    const struct input a = input_normal(n, 1);
+    const struct input a = floats_normal(n, 1);
     struct kernels *k = backends[pass_device];
     const double want = backends[pass_ref]->sum_squares(backends[pass_ref], a.at[pass_ref], n);
     const double got = k->sum_squares(k, a.at[pass_device], n);
@@ -347,27 +543,34 @@ static void check_squares_case(size_t n)
 
 static void check_sums(void)
 {
-    for (size_t i = 0; i < size_count && !tiny; i++) {
+    const bool tiny = !at_least(SIZES_SMALL);
+    for (size_t i = 0; i < size_count && !tiny; i += at_least(SIZES_MEDIUM) ? 2 : 3) {
         check_squares_case(sizes[i]);
         for (size_t j = 0; j < size_count; j += 2)
             check_sums_case(sizes[i], sizes[j]);
     }
-    check_sums_case(703, tiny ? 3 : 129);
+    check_sums_case(703, tiny ? 3 : 40);
     check_sums_case(0, 5);
     check_squares_case(0);
-    check_squares_case(tiny ? 40003 : 100003);
+    check_squares_case(40003);
+    if (at_least(SIZES_MEDIUM))
+        check_sums_case(9, 776);
+    if (at_least(SIZES_LARGE)) {
+        check_sums_case(70001, 768);
+        check_squares_case(20000003);
+    }
 }
 
 static void check_norm_case(size_t N, size_t C, bool with_delta)
 {
-    const struct input residual = input_normal(N * C, 1), dnormed = input_normal(N * C, 1);
-    const struct input delta = input_normal(N * C, 1);
-    const struct input gamma = input_normal(C, 1), beta = input_normal(C, 1);
-    const struct output in_place = output_filled(N * C, residual.at[pass_ref]);
-    const struct output normed = output_make(N * C);
-    const struct output mean = output_make(N), rstd = output_make(N);
-    const struct output dresidual = output_make_sum(N * C), dgamma = output_make_sum(C);
-    const struct output dbeta = output_make_sum(C);
+    float *start = data_normal(N * C, 1);
+    const struct input dnormed = values_normal(N * C, 1), delta = values_normal(N * C, 1);
+    const struct input gamma = floats_normal(C, 1), beta = floats_normal(C, 1);
+    const struct output in_place = output_filled(N * C, bf16, start);
+    const struct output normed = values_out(N * C);
+    const struct output mean = floats_out(N), rstd = floats_out(N);
+    const struct output dresidual = values_sum(N * C), dgamma = floats_sum(C);
+    const struct output dbeta = floats_sum(C);
     const float eps = 1e-2f; /* keeps rows of one or three values well conditioned */
     for (int pass = 0; pass < passes; pass++) {
         struct kernels *k = backends[pass];
@@ -394,9 +597,10 @@ static void check_normalize_case(size_t N, size_t E)
     float *values = data_normal(N * E, 1);
     if (N > 1)
         memset(values, 0, E * sizeof *values); /* a row without a direction */
-    const struct input in = input_of(values, N * E), dout = input_normal(N * E, 1);
-    const struct output out = output_make(N * E), inverse = output_make(N);
-    const struct output din = output_make(N * E);
+    const struct input in = input_of(values_of(values, N * E), N * E * value_bytes());
+    const struct input dout = floats_normal(N * E, 1);
+    const struct output out = floats_out(N * E), inverse = floats_out(N);
+    const struct output din = values_out(N * E);
     for (int pass = 0; pass < passes; pass++) {
         struct kernels *k = backends[pass];
         k->normalize_forward(k, out.at[pass], inverse.at[pass], in.at[pass], N, E);
@@ -412,30 +616,38 @@ static void check_normalize_case(size_t N, size_t E)
 
 static void check_norm(void)
 {
-    for (size_t i = 0; i < size_count && !tiny; i++)
+    if (!at_least(SIZES_SMALL)) {
+        check_norm_case(2050, 3, true);
+        return;
+    }
+    for (size_t i = 0; i < size_count; i += at_least(SIZES_MEDIUM) ? 2 : 3)
         for (size_t j = 0; j < size_count; j += 2) {
             check_norm_case(sizes[i], sizes[j], (i + j / 2) % 2 == 0);
             check_normalize_case(sizes[i], sizes[j]);
         }
-    check_norm_case(tiny ? 2050 : 300, tiny ? 3 : 36, true);
-    if (tiny)
-        return;
     check_norm_case(0, 5, true);
-    check_norm_case(2, 768, true);
     check_norm_case(3, 1280, false);
+    if (!at_least(SIZES_MEDIUM))
+        return;
+    check_norm_case(300, 24, true);
+    check_norm_case(2, 768, true);
     check_norm_case(2, 1664, true);
     check_norm_case(2, 1001, true);
-    if (large)
-        check_norm_case(1500, 129, true); /* more rows than shares */
+    check_norm_case(1, 3336, true);
+    check_norm_case(1100, 9, true); /* more rows than shares */
+    if (at_least(SIZES_LARGE)) {
+        check_norm_case(5000, 768, true);
+        check_norm_case(1500, 1280, true);
+    }
 }
 
 static void check_attention_case(struct attention shape, double deviation)
 {
     const size_t B = shape.B, T = shape.T, C = shape.H * shape.D;
-    const struct input qkv = input_normal(B * T * 3 * C, deviation);
-    const struct input dout = input_normal(B * T * C, 1);
-    const struct output out = output_make(B * T * C), lse = output_make(B * shape.H * T);
-    const struct output dqkv = output_make(B * T * 3 * C);
+    const struct input qkv = values_normal(B * T * 3 * C, deviation);
+    const struct input dout = values_normal(B * T * C, 1);
+    const struct output out = values_out(B * T * C), lse = floats_out(B * shape.H * T);
+    const struct output dqkv = values_out(B * T * 3 * C);
     for (int pass = 0; pass < passes; pass++) {
         struct kernels *k = backends[pass];
         k->attention_forward(k, out.at[pass], lse.at[pass], qkv.at[pass], &shape);
@@ -444,42 +656,71 @@ static void check_attention_case(struct attention shape, double deviation)
     }
     output_check(&out, SOFTMAX, "attention B %zu T %zu H %zu D %zu causal %d", B, T, shape.H,
                  shape.D, shape.causal);
-    output_check(&lse, SOFTMAX, "lse B %zu T %zu H %zu D %zu causal %d", B, T, shape.H, shape.D,
+    output_check(&lse, LOG_SUM, "lse B %zu T %zu H %zu D %zu causal %d", B, T, shape.H, shape.D,
                  shape.causal);
-    output_check(&dqkv, GRADIENT_SUM, "attention backward B %zu T %zu H %zu D %zu causal %d", B,
-                 T, shape.H, shape.D, shape.causal);
+    output_check(&dqkv, SOFTMAX_GRADIENT,
+                 "attention backward B %zu T %zu H %zu D %zu causal %d", B, T, shape.H, shape.D,
+                 shape.causal);
     free_all();
+}
+
+/* bf16 takes matrix instructions where D is a multiple of 8, up to 128, and arrays are aligned,
+ * and the plain path where not. Long sequences go by panels in both. */
+static void check_attention_masked(bool causal)
+{
+    static const struct {
+        size_t B, T, H, D;
+        enum backend_sizes from;
+    } shapes[] = {
+        {2, 17, 1, 64, SIZES_SMALL},   {1, 8, 3, 80, SIZES_SMALL},
+        {0, 3, 1, 4, SIZES_SMALL},     {1, 0, 1, 4, SIZES_SMALL},
+        {1, 50, 2, 64, SIZES_MEDIUM},  {1, 33, 1, 88, SIZES_MEDIUM},
+        {1, 37, 1, 96, SIZES_MEDIUM},  {1, 16, 2, 104, SIZES_MEDIUM},
+        {1, 64, 1, 128, SIZES_MEDIUM}, {1, 77, 1, 20, SIZES_MEDIUM},
+        {2, 3, 2, 1, SIZES_MEDIUM},    {1, 5, 1, 200, SIZES_MEDIUM},
+        {1, 197, 2, 64, SIZES_LARGE},  {2, 257, 2, 80, SIZES_LARGE},
+        {1, 600, 3, 64, SIZES_LARGE},  {1, 600, 2, 128, SIZES_LARGE},
+        {1, 577, 2, 88, SIZES_LARGE},  {1, 520, 2, 104, SIZES_LARGE},
+        {1, 610, 1, 20, SIZES_LARGE},  {1, 140, 1, 200, SIZES_LARGE},
+        {64, 50, 12, 64, SIZES_LARGE}, {64, 8, 16, 80, SIZES_LARGE},
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        if (at_least(shapes[i].from))
+            check_attention_case((struct attention){shapes[i].B, shapes[i].T, shapes[i].H,
+                                                    shapes[i].D, causal},
+                                 shapes[i].D > 128 ? 0.5 : 1);
 }
 
 static void check_attention(void)
 {
-    if (tiny) {
-        check_attention_case((struct attention){.B = 2, .T = 35, .H = 1, .D = 8}, 1);
-        check_attention_case((struct attention){.B = 1, .T = 270, .H = 1, .D = 3}, 1);
+    if (!at_least(SIZES_SMALL)) {
+        check_attention_case((struct attention){2, 35, 1, 8, false}, 1);
+        check_attention_case((struct attention){1, 270, 1, 3, false}, 1);
+        if (bf16)
+            check_attention_case((struct attention){1, 70, 1, 40, false}, 1);
         return;
     }
-    static const size_t head_sizes[] = {1, 17, 32, 64, 80, 88, 96, 104, 128};
-    for (int causal = 0; causal < 2; causal++) {
-        for (size_t j = 0; j < sizeof head_sizes / sizeof head_sizes[0]; j += large ? 1 : 3)
-            check_attention_case((struct attention){.B = 1 + j % 2, .T = sizes[j % size_count],
-                                                    .H = 1 + j % 3, .D = head_sizes[j],
-                                                    .causal = causal}, 1);
-        check_attention_case((struct attention){.B = 2, .T = 50, .H = 2, .D = 8,
-                                                .causal = causal}, 1);
-        check_attention_case((struct attention){.B = 0, .T = 3, .H = 1, .D = 4,
-                                                .causal = causal}, 1);
-        check_attention_case((struct attention){.B = 1, .T = 0, .H = 1, .D = 4,
-                                                .causal = causal}, 1);
-        if (large) {
-            check_attention_case((struct attention){.B = 1, .T = 610, .H = 1, .D = 20,
-                                                    .causal = causal}, 1);
-            check_attention_case((struct attention){.B = 1, .T = 197, .H = 2, .D = 64,
-                                                    .causal = causal}, 1);
-            check_attention_case((struct attention){.B = 1, .T = 140, .H = 1, .D = 200,
-                                                    .causal = causal}, 0.5);
-        }
+    check_attention_masked(false);
+    check_attention_masked(true);
+    if (!at_least(SIZES_MEDIUM))
+        return;
+    check_attention_case((struct attention){1, 65, 2, 32, false}, bf16 ? 1 : 2.5);
+    check_attention_case((struct attention){1, 210, 1, 104, true}, 1);
+    check_attention_case((struct attention){1, 300, 1, 12, true}, 1);
+}
+
+/* Heads that take panels where a block has 48 KiB of shared memory. */
+static void check_long_heads(void)
+{
+    check_attention_case((struct attention){1, 170, 1, 40, false}, 1);
+    if (!at_least(SIZES_SMALL) || !aligned)
+        return;
+    check_attention_case((struct attention){1, 170, 1, 40, true}, 1);
+    check_attention_case((struct attention){1, 100, 1, 128, true}, 1);
+    if (at_least(SIZES_MEDIUM)) {
+        check_attention_case((struct attention){1, 90, 2, 88, false}, 1);
+        check_attention_case((struct attention){1, 600, 1, bf16 ? 64 : 5, true}, 1);
     }
-    check_attention_case((struct attention){.B = 1, .T = 65, .H = 2, .D = 32}, 2.5);
 }
 
 static void check_patches_case(size_t B, size_t K, size_t C, size_t P)
@@ -489,18 +730,17 @@ static void check_patches_case(size_t B, size_t K, size_t C, size_t P)
     uint8_t *host_bytes = data_allocate(count);
     for (size_t i = 0; i < count; i++)
         host_bytes[i] = (uint8_t)rng_next(&data_rng);
-    const uint8_t *device_bytes = on_device(host_bytes, count);
-    const struct integers position = integers_of(data_distinct(B, K, grid), B * K);
-    const struct input features = input_normal(B * K * C, 1), class_row = input_normal(C, 1);
-    const struct input positional = input_normal((1 + grid) * C, 1);
-    const struct input dout = input_normal(B * (1 + K) * C, 1);
-    const struct output unpacked = output_make(count), out = output_make(B * (1 + K) * C);
-    const struct output dfeatures = output_make(B * K * C), dclass = output_make_sum(C);
-    const struct output dpositional = output_make_sum((1 + grid) * C);
+    const struct input bytes = input_of(host_bytes, count);
+    const struct input position = integers_of(data_distinct(B, K, grid), B * K);
+    const struct input features = values_normal(B * K * C, 1), class_row = floats_normal(C, 1);
+    const struct input positional = floats_normal((1 + grid) * C, 1);
+    const struct input dout = values_normal(B * (1 + K) * C, 1);
+    const struct output unpacked = values_out(count), out = values_out(B * (1 + K) * C);
+    const struct output dfeatures = values_out(B * K * C), dclass = floats_sum(C);
+    const struct output dpositional = floats_sum((1 + grid) * C);
     for (int pass = 0; pass < passes; pass++) {
         struct kernels *k = backends[pass];
-        k->unpack_patches(k, unpacked.at[pass], pass == pass_ref ? host_bytes : device_bytes,
-                          B * K, P, mean, std);
+        k->unpack_patches(k, unpacked.at[pass], bytes.at[pass], B * K, P, mean, std);
         k->embed_patches_forward(k, out.at[pass], features.at[pass], position.at[pass],
                                  class_row.at[pass], positional.at[pass], B, K, C);
         k->embed_patches_backward(k, dfeatures.at[pass], dclass.at[pass], dpositional.at[pass],
@@ -516,23 +756,27 @@ static void check_patches_case(size_t B, size_t K, size_t C, size_t P)
 
 static void check_patches(void)
 {
-    for (size_t i = 0; i < 5; i++)
+    check_patches_case(3, 2, 40, 16);
+    check_patches_case(2, 3, 5, 14); /* 196 pixels: a multiple of 4 */
+    if (!at_least(SIZES_MEDIUM))
+        return;
+    for (size_t i = 0; i < 5; i += 2)
         check_patches_case(1 + i, sizes[i], sizes[(i + 3) % size_count], 1 + i);
-    check_patches_case(3, 2, 5, 16);
-    if (large)
-        check_patches_case(40, 33, 65, 4);
+    check_patches_case(9, 33, 24, 2);
+    if (at_least(SIZES_LARGE))
+        check_patches_case(300, 50, 768, 16);
 }
 
 static void check_tokens_case(size_t B, size_t T, size_t C, size_t V)
 {
-    const struct integers tokens = integers_of(data_integers(B * T, V), B * T);
-    const struct integers row = integers_of(data_integers(B, T), B);
-    const struct input table = input_normal(V * C, 1), positional = input_normal(T * C, 1);
-    const struct input in = input_normal(B * T * C, 1), dpooled = input_normal(B * C, 1);
-    const struct output out = output_make(B * T * C), dtable = output_make_sum(V * C);
-    const struct output dpositional = output_make_sum(T * C);
-    const struct output picked = output_make(B * C), dpicked = output_make(B * T * C);
-    const struct output averaged = output_make(B * C), daveraged = output_make(B * T * C);
+    const struct input tokens = integers_of(data_integers(B * T, V), B * T);
+    const struct input row = integers_of(data_integers(B, T), B);
+    const struct input table = floats_normal(V * C, 1), positional = floats_normal(T * C, 1);
+    const struct input in = values_normal(B * T * C, 1), dpooled = values_normal(B * C, 1);
+    const struct output out = values_out(B * T * C), dtable = floats_sum(V * C);
+    const struct output dpositional = floats_sum(T * C);
+    const struct output picked = values_out(B * C), dpicked = values_out(B * T * C);
+    const struct output averaged = values_out(B * C), daveraged = values_out(B * T * C);
     const size_t first = T > 1;
     for (int pass = 0; pass < passes; pass++) {
         struct kernels *k = backends[pass];
@@ -557,23 +801,26 @@ static void check_tokens_case(size_t B, size_t T, size_t C, size_t V)
 
 static void check_tokens(void)
 {
-    for (size_t i = 0; i < 6 && !tiny; i++)
+    const bool tiny = !at_least(SIZES_SMALL);
+    for (size_t i = 1; i < 6 && !tiny; i += at_least(SIZES_MEDIUM) ? 2 : 4)
         check_tokens_case(1 + i, sizes[i], sizes[(i + 2) % size_count], 5 + 100 * i);
-    check_tokens_case(60, 33, 33, 3); /* runs of many pieces, sort in two chunks */
-    if (large)
-        check_tokens_case(40, 77, 300, 49408);
+    check_tokens_case(60, 33, tiny ? 3 : 8, 3); /* runs of many pieces, sort in two chunks */
+    if (at_least(SIZES_MEDIUM))
+        check_tokens_case(2, 9, 264, 40);
+    if (at_least(SIZES_LARGE))
+        check_tokens_case(40, 77, 768, 49408);
 }
 
 static void check_loss_case(size_t B, size_t E, double scale, bool matching)
 {
     const float *image_rows = data_unit_rows(B, E);
     const float *text_rows = matching ? image_rows : data_unit_rows(B, E);
-    const struct input image = input_of(image_rows, B * E), text = input_of(text_rows, B * E);
+    const struct input image = input_of(image_rows, B * E * sizeof(float));
+    const struct input text = input_of(text_rows, B * E * sizeof(float));
     const float log_scale = (float)log(scale);
-    const struct input logit_scale = input_of(&log_scale, 1);
-    const struct output loss = output_make(1), alone = output_make(1);
-    const struct output dscale = output_make_sum(1);
-    const struct output dimage = output_make(B * E), dtext = output_make(B * E);
+    const struct input logit_scale = input_of(&log_scale, sizeof log_scale);
+    const struct output loss = floats_out(1), alone = floats_out(1), dscale = floats_sum(1);
+    const struct output dimage = floats_out(B * E), dtext = floats_out(B * E);
     for (int pass = 0; pass < passes; pass++) {
         struct kernels *k = backends[pass];
         k->contrastive_loss(k, loss.at[pass], dimage.at[pass], dtext.at[pass], dscale.at[pass],
@@ -591,11 +838,12 @@ static void check_loss_case(size_t B, size_t E, double scale, bool matching)
 
 static void check_loss(void)
 {
-    for (size_t i = 0; i < size_count && !tiny; i++)
+    const bool tiny = !at_least(SIZES_SMALL);
+    for (size_t i = 0; i < size_count && !tiny; i += at_least(SIZES_MEDIUM) ? 2 : 3)
         check_loss_case(sizes[i], sizes[size_count - 1 - i], 14.3, false);
-    check_loss_case(tiny ? 40 : 300, 33, 100, false);
-    check_loss_case(tiny ? 40 : 300, 33, 100, true);
-    if (large && aligned)
+    check_loss_case(tiny ? 40 : 140, 33, 100, false);
+    check_loss_case(40, 33, 100, true);
+    if (at_least(SIZES_LARGE) && aligned && !bf16)
         check_loss_case(4200, 2, 14.3, false); /* three tiles down, two across */
 
     const float unit[4] = {1, 0, 1, 0}, opposed[4] = {-1, 0, -1, 0}, log_scale = logf(100);
@@ -609,59 +857,145 @@ static void check_loss(void)
     free_all();
 }
 
+enum { special_count = 19 };
+
+/* One NaN among ones. */
+static void check_nan_at(size_t place)
+{
+    enum { n = special_count };
+    struct kernels *k = backends[pass_device];
+    float x[n], ones[n], y[n];
+    for (size_t i = 0; i < n; i++)
+        x[i] = ones[i] = 1;
+    x[place] = NAN;
+    void *in = device_allocate(sizeof x), *out = device_allocate(sizeof y);
+    void *one = device_allocate(sizeof ones);
+    const float *factors = on_device(ones, sizeof ones);
+    float *floats = (float *)on_device(x, sizeof x), *lse = device_allocate(sizeof y);
+    float *statistic = device_allocate(2 * sizeof *statistic);
+    upload_values(in, x, n);
+    upload_values(one, ones, n);
+    k->round(k, out, floats, n);
+    download_values(y, out, n);
+    check(isnan(y[place]), "rounding hides NaN");
+    for (int kind = 0; kind < 3; kind++) {
+        k->activation_forward(k, out, in, n, (enum activation)kind);
+        download_values(y, out, n);
+        check(isnan(y[place]), "activation %d hides NaN", kind);
+        k->activation_backward(k, out, one, in, n, (enum activation)kind);
+        download_values(y, out, n);
+        check(isnan(y[place]), "slope of activation %d hides NaN", kind);
+    }
+    k->residual_norm_forward(k, NULL, out, statistic, statistic + 1, in, NULL, factors, factors,
+                             1, n, 1e-5f);
+    download_values(y, out, n);
+    check(isnan(y[0]) && isnan(y[n - 1]), "layer norm hides NaN");
+    if (place < 18) {
+        k->attention_forward(k, out, lse, in, &(struct attention){1, 6, 1, 1, false});
+        download_values(y, out, 6);
+        check(isnan(y[place % 3 == 0 ? place / 3 : 0]), "attention hides NaN at %zu", place);
+    }
+    check(isnan(k->sum_squares(k, floats, n)), "sum_squares hides NaN");
+    k->clamp(k, floats, n, 0, 2);
+    k->download(k, x, floats, sizeof x);
+    check(isnan(x[place]), "clamp hides NaN");
+    free_all();
+}
+
+/* The path of matrix instructions, where it is taken: a NaN in any of q, k, v. */
+static void check_nan_in_heads(size_t place)
+{
+    enum { tokens = 3, D = 8, width = 3 * D };
+    struct kernels *k = backends[pass_device];
+    const struct attention shape = {1, tokens, 1, D, false};
+    float x[tokens * width], y[tokens * width];
+    for (size_t i = 0; i < tokens * width; i++)
+        x[i] = 1;
+    void *qkv = device_allocate(sizeof x), *dqkv = device_allocate(sizeof x);
+    void *out = device_allocate(sizeof x), *dout = device_allocate(sizeof x);
+    float *lse = device_allocate(tokens * sizeof *lse);
+    upload_values(dout, x, tokens * D);
+    x[place] = NAN;
+    upload_values(qkv, x, tokens * width);
+    k->attention_forward(k, out, lse, qkv, &shape);
+    k->attention_backward(k, dqkv, dout, qkv, out, lse, &shape);
+    download_values(y, out, tokens * D);
+    const size_t row = place % width < D ? place / width : 0; /* of all rows, but for a query */
+    check(isnan(y[row * D + place % D]), "attention hides NaN at %zu", place);
+    download_values(y, dqkv, tokens * width);
+    check(isnan(y[row * width]), "attention backward hides NaN at %zu", place);
+    free_all();
+}
+
 /* A NaN is seen and not hidden; huge values stay finite where the function is. */
 static void check_special_values(void)
 {
-    struct kernels *k = backends[pass_device];
-    enum { n = 19 };
-    float x[n], one[n], y[n], lse[n];
-    for (size_t i = 0; i < n; i++)
-        one[i] = 1;
-    float *device_y = device_allocate(sizeof y), *statistic = device_allocate(8);
-    const float *device_one = on_device(one, sizeof one);
-    float *device_lse = device_allocate(sizeof lse), *device_x = device_allocate(sizeof x);
-    for (size_t place = 0; place < n; place++) {
-        memcpy(x, one, sizeof x);
-        x[place] = NAN;
-        k->upload(k, device_x, x, sizeof x);
-        for (int kind = 0; kind < 3; kind++) {
-            k->activation_forward(k, device_y, device_x, n, (enum activation)kind);
-            k->download(k, y, device_y, sizeof y);
-            check(isnan(y[place]), "activation %d hides NaN", kind);
-            k->activation_backward(k, device_y, device_one, device_x, n, (enum activation)kind);
-            k->download(k, y, device_y, sizeof y);
-            check(isnan(y[place]), "slope of activation %d hides NaN", kind);
-        }
-        k->residual_norm_forward(k, NULL, device_y, statistic, statistic + 1, device_x, NULL,
-                                 device_one, device_one, 1, n, 1e-5f);
-        k->download(k, y, device_y, sizeof y);
-        check(isnan(y[0]) && isnan(y[n - 1]), "layer norm hides NaN");
-        if (place < 18) {
-            const struct attention shape = {1, 6, 1, 1, false};
-            k->attention_forward(k, device_y, device_lse, device_x, &shape);
-            k->download(k, y, device_y, 6 * sizeof *y);
-            check(isnan(y[place % 3 == 0 ? place / 3 : 0]), "attention hides NaN at %zu",
-                  place);
-        }
-        check(isnan(k->sum_squares(k, device_x, n)), "sum_squares hides NaN");
-        k->clamp(k, device_x, n, 0, 2);
-        k->download(k, x, device_x, sizeof x);
-        check(isnan(x[place]), "clamp hides NaN");
-    }
+    if (!at_least(SIZES_SMALL))
+        return;
+    for (size_t place = 0; place < special_count; place += at_least(SIZES_MEDIUM) ? 1 : 6)
+        check_nan_at(place);
+    for (size_t place = 0; place < 72; place += 11)
+        check_nan_in_heads(place);
     const float huge[4] = {-3e38f, 3e38f, -1e5f, 1e5f}, slope[4] = {0, 1, 0, 1};
-    const float *device_huge = on_device(huge, sizeof huge);
+    const float ones[4] = {1, 1, 1, 1};
+    float x[4], y[4];
+    struct kernels *k = backends[pass_device];
+    void *in = device_allocate(sizeof huge), *one = device_allocate(sizeof ones);
+    void *out = device_allocate(sizeof y);
+    upload_values(in, huge, 4);
+    upload_values(one, ones, 4);
+    download_values(x, in, 4);
     for (int kind = 0; kind < 3; kind++) {
-        k->activation_forward(k, device_y, device_huge, 4, (enum activation)kind);
-        k->download(k, y, device_y, sizeof huge);
-        check(y[1] == huge[1] && y[3] == huge[3] && fabsf(y[2]) < 1e-30f,
+        k->activation_forward(k, out, in, 4, (enum activation)kind);
+        download_values(y, out, 4);
+        check(y[1] == x[1] && y[3] == x[3] && fabsf(y[2]) < 1e-30f,
               "activation %d of huge values: %g %g %g", kind, (double)y[1], (double)y[2],
               (double)y[3]);
-        k->activation_backward(k, device_y, device_one, device_huge, 4, (enum activation)kind);
-        k->download(k, y, device_y, sizeof huge);
+        k->activation_backward(k, out, one, in, 4, (enum activation)kind);
+        download_values(y, out, 4);
         for (size_t i = 0; i < 4; i++)
             check(fabsf(y[i] - slope[i]) <= 1e-30f, "slope of activation %d at %g: %g", kind,
                   (double)huge[i], (double)y[i]);
     }
+    free_all();
+}
+
+/* Uploads of several staging buffers, from memory that is used again at once, between
+ * operations that read and write what is uploaded. */
+static void check_copies(void)
+{
+    if (!at_least(SIZES_MEDIUM))
+        return;
+    enum { words = 6 * 1024 * 1024 + 3 };
+    struct kernels *k = backends[pass_device];
+    uint32_t *host = data_allocate(words * sizeof *host);
+    uint32_t *device = device_allocate(words * sizeof *host);
+    float kept[2] = {NAN, NAN};
+    float *average = (float *)on_device(kept, sizeof kept);
+    size_t wrong = 0;
+    for (size_t i = 0; i < words; i++)
+        host[i] = (uint32_t)(i * 2654435761u);
+    k->upload(k, device, host, words * sizeof *host);
+    memset(host, 0xee, words * sizeof *host);
+    k->download(k, host, device, words * sizeof *host);
+    for (size_t i = 0; i < words; i++)
+        wrong += host[i] != (uint32_t)(i * 2654435761u);
+    check(wrong == 0, "%zu of %d words are not what was uploaded", wrong, (int)words);
+
+    float *value = (float *)device;
+    for (int turn = 0; turn < 5; turn++) { /* what is uploaded is used before the next upload */
+        const float x[2] = {(float)turn, (float)(10 * turn)};
+        k->upload(k, value, x, sizeof x);
+        if (turn == 0)
+            k->upload(k, average, x, sizeof x);
+        k->move_average(k, average, value, 2, 0.5f);
+    }
+    k->download(k, kept, average, sizeof kept);
+    check(kept[0] == 3.0625f && kept[1] == 30.625f,
+          "uploads and operations in turn give %g, %g", (double)kept[0], (double)kept[1]);
+    k->zero(k, value, sizeof kept);
+    k->download(k, kept, value, sizeof kept);
+    check(kept[0] == 0 && kept[1] == 0, "zeroed memory holds %g", (double)kept[0]);
     free_all();
 }
 
@@ -682,225 +1016,8 @@ static void check_failure(void)
           "status %d, text '%s'", (int)error.status, error.text);
 }
 
-/* ---- bf16: launch.h directly, for what kernels.h does not know yet ---- */
-
-static float bf16_to_float(uint16_t bits)
-{
-    const uint32_t word = (uint32_t)bits << 16;
-    float x;
-    memcpy(&x, &word, sizeof x);
-    return x;
-}
-
-static uint16_t bf16_of(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-/* Values that bf16 holds exactly: as floats for the reference, as bf16 on the device. */
-struct half_array {
-    size_t n;
-    float *host;
-    void *device;
-};
-
-static struct half_array half_filled(size_t n, double deviation)
-{
-    float *host = data_normal(n, deviation);
-    uint16_t *bits = data_allocate(n * sizeof *bits);
-    for (size_t i = 0; i < n; i++) {
-        bits[i] = bf16_of(host[i]);
-        host[i] = bf16_to_float(bits[i]);
-    }
-    return (struct half_array){n, host, on_device(bits, n * sizeof *bits)};
-}
-
-/* An output: NaN before, all of it. */
-static struct half_array half_make(size_t n)
-{
-    uint16_t *bits = data_allocate(n * sizeof *bits);
-    memset(bits, 0xff, n * sizeof *bits);
-    return (struct half_array){n, data_allocate(n * sizeof(float)),
-                               on_device(bits, n * sizeof *bits)};
-}
-
-/* Each value by the bound, and the whole by its norm: |got - want| / |want|. */
-static void half_check(const struct half_array *out, double norm_bound, const char *what,
-                       size_t a, size_t b, size_t c)
-{
-    uint16_t *bits = data_allocate(out->n * sizeof *bits);
-    double worst = 0, error_squares = 0, squares = 1e-30;
-    backends[pass_device]->download(backends[pass_device], bits, out->device,
-                                    out->n * sizeof *bits);
-    for (size_t i = 0; i < out->n; i++) {
-        const double want = out->host[i], error = fabs(bf16_to_float(bits[i]) - want);
-        if (!isnan(worst) && !(error / fmax(1, fabs(want)) <= worst))
-            worst = error / fmax(1, fabs(want));
-        error_squares += error * error;
-        squares += want * want;
-    }
-    const double norm = sqrt(error_squares / squares);
-    check(norm <= norm_bound, "bf16 %s %zu %zu %zu: off by %g of the norm", what, a, b, c,
-          norm);
-    check(worst <= 10 * norm_bound, "bf16 %s %zu %zu %zu: a value off by %g", what, a, b, c,
-          worst);
-}
-
-/* One rounding to bf16 leaves 1.7e-3 of a norm; attention rounds probabilities, their
- * gradients and results, and its backward pass starts from rounded results. */
-static const double rounded_once = 2.5e-3, rounded_attention = 8e-3;
-
-static void check_half_attention(struct attention shape, bool mma)
-{
-    struct kernels *ref = backends[pass_ref], *k = backends[pass_device];
-    const struct cuda_queue *q = cuda_backend_queue(k);
-    const size_t n = shape.B * shape.T * shape.H * shape.D, rows = shape.B * shape.H * shape.T;
-    const struct half_array qkv = half_filled(3 * n, 1), dout = half_filled(n, 1);
-    const struct half_array out = half_make(n), dqkv = half_make(3 * n);
-    float *lse = data_allocate(rows * sizeof *lse), *got = data_allocate(rows * sizeof *got);
-    float *device_lse = device_allocate(rows * sizeof *lse);
-    float *scratch = device_allocate(cuda_attention_backward_floats(&shape) * sizeof *scratch);
-    ref->attention_forward(ref, out.host, lse, qkv.host, &shape);
-    ref->attention_backward(ref, dqkv.host, dout.host, qkv.host, out.host, lse, &shape);
-    bool ran = mma ? cuda_attention_forward_mma(q, out.device, device_lse, qkv.device, &shape)
-                   : cuda_attention_forward(q, ELEMENT_BF16, out.device, device_lse, qkv.device,
-                                            &shape);
-    ran = ran && (mma ? cuda_attention_backward_mma(q, dqkv.device, dout.device, qkv.device,
-                                                    out.device, device_lse, &shape)
-                      : cuda_attention_backward(q, ELEMENT_BF16, dqkv.device, dout.device,
-                                                qkv.device, out.device, device_lse, &shape,
-                                                scratch));
-    check(ran, "bf16 attention T %zu D %zu is refused", shape.T, shape.D);
-    k->download(k, got, device_lse, rows * sizeof *got);
-    for (size_t i = 0; i < rows; i++)
-        check(fabs(got[i] - lse[i]) <= 1e-4 * fmax(1, fabs(lse[i])), "bf16 lse %zu: %g", i,
-              (double)got[i]);
-    half_check(&out, rounded_attention, mma ? "attention mma" : "attention", shape.T, shape.H,
-               shape.D);
-    half_check(&dqkv, 2 * rounded_attention, mma ? "attention mma backward"
-                                                 : "attention backward", shape.T, shape.H,
-               shape.D);
-    free_all();
-}
-
-static void check_half_rows(size_t N, size_t C)
-{
-    struct kernels *ref = backends[pass_ref];
-    const struct cuda_queue *q = cuda_backend_queue(backends[pass_device]);
-    const struct half_array residual = half_filled(N * C, 1), delta = half_filled(N * C, 1);
-    const struct half_array dnormed = half_filled(N * C, 1), dresidual = half_filled(N * C, 1);
-    const struct half_array summed = half_make(N * C), normed = half_make(N * C);
-    const struct half_array active = half_make(N * C), slope = half_make(N * C);
-    const struct half_array scaled = half_make(N * C), added = half_make(N * C);
-    const struct input gamma = input_normal(C, 1), beta = input_normal(C, 1);
-    float *statistics = data_allocate((2 * N + 3 * C) * sizeof *statistics);
-    float *device = device_allocate((2 * N + 3 * C) * sizeof *device);
-    float *scratch = device_allocate((cuda_norm_backward_floats(N, C) +
-                                      cuda_sum_rows_floats(N, C)) * sizeof *scratch);
-    memset(statistics, 0, (2 * N + 3 * C) * sizeof *statistics);
-    backends[pass_device]->upload(backends[pass_device], device, statistics,
-                                  (2 * N + 3 * C) * sizeof *device);
-    float *sums = statistics + 2 * N, *device_sums = device + 2 * N;
-
-    ref->residual_norm_forward(ref, summed.host, normed.host, statistics, statistics + N,
-                               residual.host, delta.host, gamma.at[pass_ref],
-                               beta.at[pass_ref], N, C, 1e-2f);
-    cuda_residual_norm_forward(q, ELEMENT_BF16, summed.device, normed.device, device,
-                               device + N, residual.device, delta.device,
-                               gamma.at[pass_device], beta.at[pass_device], N, C, 1e-2f);
-    half_check(&summed, rounded_once, "residual", N, C, 0);
-    half_check(&normed, 2 * rounded_once, "norm", N, C, 0);
-    ref->residual_norm_forward(ref, NULL, normed.host, statistics, statistics + N,
-                               residual.host, NULL, gamma.at[pass_ref], beta.at[pass_ref], N, C,
-                               1e-2f);
-    cuda_residual_norm_forward(q, ELEMENT_BF16, NULL, normed.device, device, device + N,
-                               residual.device, NULL, gamma.at[pass_device],
-                               beta.at[pass_device], N, C, 1e-2f);
-    ref->norm_backward(ref, dresidual.host, sums, sums + C, dnormed.host, residual.host,
-                       statistics, statistics + N, gamma.at[pass_ref], N, C);
-    cuda_norm_backward(q, ELEMENT_BF16, dresidual.device, device_sums, device_sums + C,
-                       dnormed.device, residual.device, device, device + N,
-                       gamma.at[pass_device], N, C, scratch);
-    half_check(&dresidual, rounded_once, "norm backward", N, C, 0);
-
-    ref->activation_forward(ref, active.host, residual.host, N * C, ACTIVATION_GELU);
-    cuda_activation_forward(q, ELEMENT_BF16, active.device, residual.device, N * C,
-                            ACTIVATION_GELU);
-    ref->activation_backward(ref, slope.host, delta.host, residual.host, N * C,
-                             ACTIVATION_QUICK_GELU);
-    cuda_activation_backward(q, ELEMENT_BF16, slope.device, delta.device, residual.device,
-                             N * C, ACTIVATION_QUICK_GELU);
-    ref->layer_scale_forward(ref, scaled.host, residual.host, gamma.at[pass_ref], N, C);
-    cuda_scale_columns(q, ELEMENT_BF16, scaled.device, residual.device,
-                       gamma.at[pass_device], N, C);
-    ref->add(ref, added.host, residual.host, delta.host, N * C);
-    cuda_add(q, ELEMENT_BF16, added.device, residual.device, delta.device, N * C);
-    ref->sum_rows(ref, sums + 2 * C, residual.host, N, C);
-    cuda_sum_rows(q, ELEMENT_BF16, device_sums + 2 * C, residual.device, N, C, C, scratch);
-    half_check(&active, rounded_once, "activation", N, C, 0);
-    half_check(&slope, rounded_once, "slope", N, C, 0);
-    half_check(&scaled, rounded_once, "layer scale", N, C, 0);
-    half_check(&added, rounded_once, "add", N, C, 0);
-    float *got = data_allocate(3 * C * sizeof *got);
-    backends[pass_device]->download(backends[pass_device], got, device_sums,
-                                    3 * C * sizeof *got);
-    for (size_t c = 0; c < 3 * C; c++)
-        check(fabs(got[c] - sums[c]) <= bounds[GRADIENT_SUM] * fmax(1, fabs(sums[c])),
-              "bf16 sums of rows %zu %zu: %g, expected %g", N, C, (double)got[c],
-              (double)sums[c]);
-    free_all();
-}
-
-static void check_half_embed(size_t B, size_t T, size_t C, size_t V)
-{
-    struct kernels *ref = backends[pass_ref];
-    const struct cuda_queue *q = cuda_backend_queue(backends[pass_device]);
-    const struct integers tokens = integers_of(data_integers(B * T, V), B * T);
-    const struct input table = input_normal(V * C, 1), positional = input_normal(T * C, 1);
-    const struct half_array out = half_make(B * T * C), back = half_make(B * T * C);
-    const struct half_array pooled = half_make(B * C);
-    ref->embed_tokens_forward(ref, out.host, tokens.at[pass_ref], table.at[pass_ref],
-                              positional.at[pass_ref], B, T, C);
-    cuda_embed_tokens_forward(q, ELEMENT_BF16, out.device, tokens.at[pass_device],
-                              table.at[pass_device], positional.at[pass_device], B, T, C);
-    half_check(&out, rounded_once, "embed tokens", B, T, C);
-    ref->mean_tokens_forward(ref, pooled.host, out.host, B, T, C, 0);
-    cuda_mean_tokens_forward(q, ELEMENT_BF16, pooled.device, out.device, B, T, C, 0);
-    half_check(&pooled, 2 * rounded_once, "mean of tokens", B, T, C);
-    ref->mean_tokens_backward(ref, back.host, pooled.host, B, T, C, 0);
-    cuda_mean_tokens_backward(q, ELEMENT_BF16, back.device, pooled.device, B, T, C, 0);
-    half_check(&back, 2 * rounded_once, "mean of tokens backward", B, T, C);
-    free_all();
-}
-
-static void check_bf16(void)
-{
-    static const size_t head_sizes[] = {8, 32, 64, 80, 88, 96, 104, 128};
-    if (tiny) {
-        check_half_attention((struct attention){1, 70, 1, 8, false}, true);
-        return;
-    }
-    check_half_rows(3, 768);
-    check_half_rows(17, 40);
-    check_half_rows(5, 33);
-    check_half_embed(3, 5, 24, 50);
-    for (int causal = 0; causal < 2; causal++) {
-        for (size_t i = 0; i < sizeof head_sizes / sizeof head_sizes[0]; i += large ? 1 : 3)
-            check_half_attention((struct attention){1 + i % 2, sizes[i % size_count], 1 + i % 3,
-                                                    head_sizes[i], causal}, true);
-        check_half_attention((struct attention){2, 50, 2, 64, causal}, true);
-        check_half_attention((struct attention){1, 16, 3, 64, causal}, true);
-        if (large)
-            check_half_attention((struct attention){1, 197, 1, 64, causal}, true);
-    }
-    check_half_attention((struct attention){2, 35, 2, 24, true}, false);
-}
-
 size_t backend_check_run(enum backend_check which, struct kernels *ref, struct kernels *device,
-                         enum backend_sizes how_large, uint64_t seed, size_t *passed,
-                         char *first)
+                         enum backend_sizes most, uint64_t seed, size_t *passed, char *first)
 {
     static void (*const groups[BACKEND_CHECKS])(void) = {
         [CHECK_MATMUL] = check_matmul,
@@ -908,11 +1025,12 @@ size_t backend_check_run(enum backend_check which, struct kernels *ref, struct k
         [CHECK_SUMS] = check_sums,
         [CHECK_NORM] = check_norm,
         [CHECK_ATTENTION] = check_attention,
+        [CHECK_LONG_HEADS] = check_long_heads,
         [CHECK_PATCHES] = check_patches,
         [CHECK_TOKENS] = check_tokens,
         [CHECK_LOSS] = check_loss,
         [CHECK_SPECIAL_VALUES] = check_special_values,
-        [CHECK_BF16] = check_bf16,
+        [CHECK_COPIES] = check_copies,
         [CHECK_FAILURE] = check_failure,
     };
     rng_init(&data_rng, seed, 0, 0, RNG_TEST);
@@ -920,13 +1038,14 @@ size_t backend_check_run(enum backend_check which, struct kernels *ref, struct k
     backends[pass_device] = backends[pass_again] = device;
     passed_count = failed_count = 0;
     first_failure[0] = '\0';
-    large = how_large == SIZES_LARGE;
-    tiny = how_large == SIZES_TINY;
-    for (int i = 0; i < 2; i++) {
-        aligned = i == 0;
+    how_large = most;
+    bf16 = device->precision == PRECISION_AMP_BF16;
+    aligned = true;
+    groups[which]();
+    if (at_least(SIZES_SMALL)) {
+        aligned = false;
+        how_large = at_least(SIZES_LARGE) ? SIZES_MEDIUM : most;
         groups[which]();
-        if (!large)
-            break;
     }
     *passed += passed_count;
     if (first != NULL)

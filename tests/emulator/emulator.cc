@@ -450,6 +450,7 @@ template <typename T> static T exchange(T x, int mask)
 
 float emulator_exchange_float(float x, int mask) { return exchange(x, mask); }
 double emulator_exchange_double(double x, int mask) { return exchange(x, mask); }
+uint32_t emulator_exchange_word(uint32_t x, int mask) { return exchange(x, mask); }
 
 void emulator_check_alignment(const void *address)
 {
@@ -557,7 +558,180 @@ void copy_async_wait(void)
     self->copies = 0;
 }
 
-/* ---- runtime ---- */
+/* ---- streams ----
+ * A stream is a list of what has not been done; an event, a place in one. */
+
+enum { most_streams = 8, most_waiting = 64, most_pinned = 16 };
+
+struct task {
+    void *to; /* a copy; NULL: a wait for the other stream's tasks before `until` */
+    const void *from;
+    size_t bytes;
+    cudaStream_t other;
+    uint64_t until;
+};
+
+struct emulator_stream {
+    bool open;
+    uint64_t done, asked; /* tasks, since it was created */
+    struct task task[most_waiting];
+};
+
+struct emulator_event {
+    cudaStream_t stream; /* NULL: not recorded yet */
+    uint64_t until;
+};
+
+static struct emulator_stream streams[most_streams];
+static struct {
+    const char *first;
+    size_t bytes;
+} pinned[most_pinned];
+
+static void stream_run_until(cudaStream_t stream, uint64_t until)
+{
+    while (stream != NULL && stream->done < until && stream->done < stream->asked) {
+        const struct task task = stream->task[stream->done++ % most_waiting];
+        if (task.to != NULL)
+            memcpy(task.to, task.from, task.bytes);
+        else
+            stream_run_until(task.other, task.until);
+    }
+}
+
+void emulator_stream_run(cudaStream_t stream)
+{
+    stream_run_until(stream, UINT64_MAX);
+}
+
+/* Where there is no room the oldest task is done, as a device may at any time. */
+static void stream_add(cudaStream_t stream, const struct task &task)
+{
+    if (stream->asked - stream->done == most_waiting)
+        stream_run_until(stream, stream->done + 1);
+    stream->task[stream->asked++ % most_waiting] = task;
+}
+
+static void run_all_streams(void)
+{
+    for (int i = 0; i < most_streams; i++)
+        emulator_stream_run(&streams[i]);
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
+{
+    (void)flags;
+    for (int i = 0; i < most_streams; i++) {
+        if (streams[i].open)
+            continue;
+        streams[i].open = true;
+        *stream = &streams[i];
+        return cudaSuccess;
+    }
+    return cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    emulator_stream_run(stream);
+    stream->open = false;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+    emulator_stream_run(stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
+{
+    (void)flags;
+    if (event->stream != NULL)
+        stream_add(stream, {NULL, NULL, 0, event->stream, event->until});
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
+{
+    (void)flags;
+    *event = (cudaEvent_t)calloc(1, sizeof **event);
+    return *event == NULL ? cudaErrorMemoryAllocation : cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    free(event);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+    event->stream = stream;
+    event->until = stream->asked;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+    stream_run_until(event->stream, event->until);
+    return cudaSuccess;
+}
+
+static bool is_pinned(const void *memory)
+{
+    for (int i = 0; i < most_pinned; i++)
+        if (pinned[i].first != NULL && (const char *)memory >= pinned[i].first &&
+            (const char *)memory < pinned[i].first + pinned[i].bytes)
+            return true;
+    return false;
+}
+
+cudaError_t cudaMallocHost(void **memory, size_t bytes)
+{
+    for (int i = 0; i < most_pinned; i++) {
+        if (pinned[i].first != NULL)
+            continue;
+        pinned[i].first = (char *)malloc(bytes);
+        pinned[i].bytes = bytes;
+        *memory = (void *)pinned[i].first;
+        return *memory == NULL ? cudaErrorMemoryAllocation : cudaSuccess;
+    }
+    return cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaFreeHost(void *memory)
+{
+    run_all_streams();
+    for (int i = 0; i < most_pinned; i++)
+        if (pinned[i].first == memory)
+            pinned[i].first = NULL;
+    free(memory);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t stream)
+{
+    if (kind == cudaMemcpyHostToDevice && is_pinned(from)) {
+        stream_add(stream, {to, from, bytes, NULL, 0});
+        return cudaSuccess;
+    }
+    emulator_stream_run(stream);
+    if (bytes > 0)
+        memcpy(to, from, bytes);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream)
+{
+    emulator_stream_run(stream);
+    if (bytes > 0)
+        memset(memory, value, bytes);
+    return cudaSuccess;
+}
+
+/* ---- device memory ---- */
 
 struct allocation {
     size_t mapped; /* bytes from the page with this struct to the forbidden one */
@@ -591,6 +765,7 @@ cudaError_t cudaFree(void *memory)
 {
     if (memory == NULL)
         return cudaSuccess;
+    run_all_streams();
     char *block = (char *)((uintptr_t)memory & ~(uintptr_t)(page_bytes - 1)) - page_bytes;
     mprotect(block, page_bytes, PROT_READ | PROT_WRITE);
     const struct allocation allocation = *(struct allocation *)block;
@@ -601,43 +776,6 @@ cudaError_t cudaFree(void *memory)
             fail("written past its %zu bytes", allocation.bytes);
         }
     munmap(block, allocation.mapped + page_bytes);
-    return cudaSuccess;
-}
-
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
-                            cudaStream_t stream)
-{
-    (void)kind;
-    (void)stream;
-    if (bytes > 0)
-        memcpy(to, from, bytes);
-    return cudaSuccess;
-}
-
-cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream)
-{
-    (void)stream;
-    if (bytes > 0)
-        memset(memory, value, bytes);
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
-{
-    (void)flags;
-    *stream = NULL;
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamDestroy(cudaStream_t stream)
-{
-    (void)stream;
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamSynchronize(cudaStream_t stream)
-{
-    (void)stream;
     return cudaSuccess;
 }
 
@@ -660,12 +798,16 @@ cudaError_t cudaSetDevice(int device)
     return cudaSuccess;
 }
 
+static size_t device_shared_bytes = 227 * 1024;
+
+void emulator_set_shared_bytes(size_t bytes) { device_shared_bytes = bytes; }
+
 /* Two multiprocessors: enough for grids to have several blocks, few enough to be quick. */
 cudaError_t cudaDeviceGetAttribute(int *value, int attribute, int device)
 {
     (void)device;
     *value = attribute == cudaDevAttrMultiProcessorCount          ? 2
-             : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? 227 * 1024
+             : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? (int)device_shared_bytes
                                                                     : 9;
     return cudaSuccess;
 }

@@ -6,7 +6,8 @@
  *     be touched, and what lies before it is checked after the block. Device memory, too.
  *   - A barrier or warp operation that some threads of the block or warp never reach, or reach
  *     in different ways, is reported, with who waits where.
- *   - An asynchronous copy lands when it is waited for and not before.
+ *   - An asynchronous copy lands when it is waited for and not before, within a kernel and,
+ *     from page-locked memory, on a stream.
  *   - Fibers run until they must wait, in an order that the test chooses: where a barrier is
  *     missing, one order reads what another thread has not written yet, or has overwritten.
  *     A test can also leave out any barrier of the source, to show that it would be missed.
@@ -26,6 +27,9 @@ enum emulator_order { EMULATOR_FORWARD, EMULATOR_REVERSE, EMULATOR_RANDOM, EMULA
 
 /* seed: of EMULATOR_RANDOM. */
 extern "C" void emulator_set_order(enum emulator_order order, uint64_t seed);
+
+/* What a block may ask for on the device that is opened next; 227 KiB if nothing is said. */
+extern "C" void emulator_set_shared_bytes(size_t bytes);
 
 /* Mistakes found since the last call, and the first one's text, valid until the next launch. */
 extern "C" size_t emulator_take_failures(const char **first);
@@ -55,6 +59,10 @@ extern struct emulator_place emulator_place; /* of the fiber that runs now */
 
 #define SHARED_MEMORY(type, name) type *const name = (type *)emulator_place.shared
 
+typedef struct emulator_stream *cudaStream_t;
+/* Does what was put on the stream: before anything that happens at once. NULL: nothing. */
+void emulator_stream_run(cudaStream_t stream);
+
 typedef void emulator_body(void *context);
 void emulator_launch(const char *name, size_t blocks_x, size_t blocks_y, unsigned threads,
                      size_t shared_bytes, emulator_body *body, void *context);
@@ -62,7 +70,7 @@ void emulator_launch(const char *name, size_t blocks_x, size_t blocks_y, unsigne
 #define LAUNCH(kernel, blocks_x, blocks_y, threads, shared_bytes, stream, ...)                \
     do {                                                                                      \
         auto emulated = [&]() { (kernel)(__VA_ARGS__); };                                     \
-        (void)(stream);                                                                       \
+        emulator_stream_run((cudaStream_t)(stream));                                          \
         emulator_launch(                                                                      \
             __func__, (blocks_x), (blocks_y), (threads), (shared_bytes),                      \
             [](void *context) { (*(decltype(emulated) *)context)(); }, &emulated);            \
@@ -90,6 +98,7 @@ void emulator_warp_sync(size_t barrier);
 
 float emulator_exchange_float(float x, int mask);
 double emulator_exchange_double(double x, int mask);
+uint32_t emulator_exchange_word(uint32_t x, int mask);
 static inline float warp_exchange(float x, int mask)
 {
     return emulator_exchange_float(x, mask);
@@ -97,6 +106,10 @@ static inline float warp_exchange(float x, int mask)
 static inline double warp_exchange(double x, int mask)
 {
     return emulator_exchange_double(x, mask);
+}
+static inline uint32_t warp_exchange(uint32_t x, int mask)
+{
+    return emulator_exchange_word(x, mask);
 }
 
 static inline float bits_to_float(uint32_t bits)
@@ -147,6 +160,13 @@ static inline void store_wide(void *to, wide_words v)
     memcpy(to, &v, sizeof v);
 }
 
+static inline void store_half_wide(void *to, uint32_t first, uint32_t second)
+{
+    const uint32_t words[2] = {first, second};
+    emulator_check_alignment((char *)to + (uintptr_t)to % 16 / 8 * 8);
+    memcpy(to, words, sizeof words);
+}
+
 void emulator_load_matrices(uint32_t out[4], const bf16 *row, bool transposed);
 static inline void load_matrices(uint32_t out[4], const bf16 *row)
 {
@@ -160,10 +180,13 @@ void multiply_tile(float sum[4], const uint32_t a[4], uint32_t b0, uint32_t b1);
 void copy_async(void *shared, const void *global);
 void copy_async_wait(void);
 
-/* ---- as much of CUDA's runtime as the backend calls ---- */
+/* ---- as much of CUDA's runtime as the backend calls ----
+ * Kernels, and copies from and to ordinary memory, happen when they are asked for, after what
+ * their stream holds. A stream holds copies from page-locked memory and waits for events, until
+ * somebody waits for it: memory that is used again too early, or read too early, shows. */
 
 typedef int cudaError_t;
-typedef struct emulator_stream *cudaStream_t;
+typedef struct emulator_event *cudaEvent_t;
 enum {
     cudaSuccess,
     cudaErrorMemoryAllocation = 2,
@@ -172,19 +195,27 @@ enum {
     cudaDevAttrMultiProcessorCount = 16,
     cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
     cudaDevAttrComputeCapabilityMajor = 75,
-    cudaStreamNonBlocking = 1
+    cudaStreamNonBlocking = 1,
+    cudaEventDisableTiming = 2
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
 
-/* Memory that ends at a forbidden page; bytes up to 2^40 only. */
+/* Memory that ends at a forbidden page; bytes up to 2^40 only. Free waits for all streams. */
 cudaError_t cudaMalloc(void **memory, size_t bytes);
 cudaError_t cudaFree(void *memory);
+cudaError_t cudaMallocHost(void **memory, size_t bytes);
+cudaError_t cudaFreeHost(void *memory);
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaGetLastError(void);
 const char *cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetDeviceCount(int *count);

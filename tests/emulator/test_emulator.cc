@@ -149,10 +149,62 @@ static void test_bounds(void)
     CHECK(strstr(mistake(), "past its 20 bytes") != NULL, "a write just past device memory");
 }
 
+KERNEL(threads) read_kernel(float *out, const float *in)
+{
+    if (thread_index() == 0)
+        out[0] = in[0];
+}
+
+/* A copy from page-locked memory is made when somebody waits for it: a stream that waits for
+ * its event, and not one that does not; and it takes what the memory then holds. */
+static void test_streams(void)
+{
+    cudaStream_t copies = NULL, kernels = NULL;
+    cudaEvent_t arrived = NULL;
+    float *staging = NULL, *device = NULL, seen = 0;
+    CHECK(cudaStreamCreateWithFlags(&copies, 0) == cudaSuccess, "a stream");
+    CHECK(cudaStreamCreateWithFlags(&kernels, 0) == cudaSuccess, "another");
+    CHECK(cudaEventCreateWithFlags(&arrived, 0) == cudaSuccess, "an event");
+    CHECK(cudaMallocHost((void **)&staging, 64) == cudaSuccess, "page-locked memory");
+    CHECK(cudaMalloc((void **)&device, 64) == cudaSuccess, "memory");
+    staging[0] = 1;
+    CHECK(cudaMemcpyAsync(device, staging, 64, cudaMemcpyHostToDevice, copies) == cudaSuccess,
+          "a copy");
+    CHECK(cudaEventRecord(arrived, copies) == cudaSuccess, "its event");
+    LAUNCH(read_kernel, 1, 1, threads, 0, kernels, &seen, device);
+    CHECK(isnan(seen), "read %g before the copy", (double)seen);
+    staging[0] = 2;
+    CHECK(cudaStreamWaitEvent(kernels, arrived, 0) == cudaSuccess, "a wait");
+    LAUNCH(read_kernel, 1, 1, threads, 0, kernels, &seen, device);
+    CHECK(seen == 2, "memory was used again before its copy was made, but %g arrived",
+          (double)seen);
+    cudaFree(device);
+    cudaFreeHost(staging);
+    cudaEventDestroy(arrived);
+    cudaStreamDestroy(kernels);
+    cudaStreamDestroy(copies);
+}
+
+/* An exchange of words in which each lane has its own. */
+KERNEL(threads) exchange_words_kernel(uint32_t *out)
+{
+    out[thread_index()] = warp_exchange((uint32_t)(0xffffff00u + thread_index()), 5);
+}
+
+static void test_exchange(void)
+{
+    uint32_t out[threads];
+    LAUNCH(exchange_words_kernel, 1, 1, threads, 0, NULL, out);
+    for (unsigned i = 0; i < threads; i++)
+        CHECK(out[i] == 0xffffff00u + (i ^ 5), "lane %u gets %x", i, (unsigned)out[i]);
+}
+
 int main(void)
 {
     test_barrier();
     test_reports();
     test_bounds();
+    test_streams();
+    test_exchange();
     return check_report("emulator");
 }

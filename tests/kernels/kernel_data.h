@@ -40,6 +40,26 @@ static inline float *data_normal(size_t n, double deviation)
     return x;
 }
 
+static inline float data_float_of_bf16(uint16_t value)
+{
+    const uint32_t bits = (uint32_t)value << 16;
+    float wide;
+    memcpy(&wide, &bits, sizeof wide);
+    return wide;
+}
+
+/* n floats as bfloat16, cut off: values to test with, no rounding under test. */
+static inline uint16_t *data_bf16(const float *x, size_t n)
+{
+    uint16_t *narrow = data_allocate(n * sizeof *narrow);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        narrow[i] = (uint16_t)(bits >> 16);
+    }
+    return narrow;
+}
+
 /* n integers in [0, bound). */
 static inline int32_t *data_integers(size_t n, size_t bound)
 {

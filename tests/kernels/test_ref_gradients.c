@@ -90,16 +90,62 @@ static void test_linear(void)
                  .bias = b, .out = zeros(N * out)},
         .weight = dy,
     };
-    float *dx = zeros(N * in), *dw = zeros(out * in), *db = zeros(out);
+    float *dx = zeros(N * in), *dw = zeros(out * in), *db = zeros(out), *sums = zeros(out);
     k->matmul(k, &(struct matmul){.rows = N, .columns = in, .inner = out, .a = dy, .b = w,
                                   .out = dx});
     k->matmul(k, &(struct matmul){.rows = out, .columns = in, .inner = N, .a = dy,
-                                  .a_transposed = true, .b = x, .out = dw, .accumulate = true});
+                                  .a_transposed = true, .b = x, .out = dw, .accumulate = true,
+                                  .a_sums = sums});
     k->sum_rows(k, db, dy, N, out);
     check_gradient("linear x", matmul_objective, &problem, x, dx, N * in);
     check_gradient("linear weight", matmul_objective, &problem, w, dw, out * in);
     check_gradient("linear bias", matmul_objective, &problem, b, db, out);
+    check_gradient("linear bias, from a_sums", matmul_objective, &problem, b, sums, out);
     data_free_all();
+}
+
+/* Two linear layers with an activation between, by the epilogues alone. */
+struct mlp_problem {
+    struct matmul fc, proj;
+    const float *weight;
+};
+
+static double mlp_objective(const void *problem)
+{
+    const struct mlp_problem *p = problem;
+    k->matmul(k, &p->fc);
+    k->matmul(k, &p->proj);
+    return weighted_sum(p->proj.out, p->weight, p->proj.rows * p->proj.columns);
+}
+
+/* dh = (dy W2) f'(h) and dW1 += dh^T x, db1 += sum of dh. */
+static void test_mlp(void)
+{
+    enum { N = 5, C = 3, F = 4 };
+    for (int kind = 0; kind < 3; kind++) {
+        float *x = data_normal(N * C, 1), *w1 = data_normal(F * C, 1), *b1 = data_normal(F, 1);
+        float *w2 = data_normal(C * F, 1), *dy = data_normal(N * C, 1), *dh = zeros(N * F);
+        float *dw1 = zeros(F * C), *db1 = zeros(F), *activated = zeros(N * F);
+        const struct mlp_problem p = {
+            .fc = {.rows = N, .columns = F, .inner = C, .a = x, .b = w1, .b_transposed = true,
+                   .bias = b1, .out = activated, .epilogue = EPILOGUE_ACTIVATION,
+                   .activation = (enum activation)kind, .before = zeros(N * F)},
+            .proj = {.rows = N, .columns = C, .inner = F, .a = activated, .b = w2,
+                     .b_transposed = true, .out = zeros(N * C)},
+            .weight = dy,
+        };
+        mlp_objective(&p);
+        k->matmul(k, &(struct matmul){.rows = N, .columns = F, .inner = C, .a = dy, .b = w2,
+                                      .out = dh, .epilogue = EPILOGUE_ACTIVATION_BACKWARD,
+                                      .activation = (enum activation)kind,
+                                      .before = p.fc.before});
+        k->matmul(k, &(struct matmul){.rows = F, .columns = C, .inner = N, .a = dh,
+                                      .a_transposed = true, .b = x, .out = dw1,
+                                      .accumulate = true, .a_sums = db1});
+        check_gradient("mlp weight", mlp_objective, &p, w1, dw1, F * C);
+        check_gradient("mlp bias", mlp_objective, &p, b1, db1, F);
+        data_free_all();
+    }
 }
 
 /* ---- activation ---- */
@@ -393,15 +439,30 @@ static void test_adamw(void)
     CHECK_NEAR(v[0], 0.05 * 0.0625, 1e-8, "second moment");
 }
 
+static void test_move_average(void)
+{
+    float average[3] = {1, -2, 5};
+    const float value[3] = {3, 2, 5};
+    k->move_average(k, average, value, 3, 0.25f);
+    CHECK(average[0] == 1.5f && average[1] == -1 && average[2] == 5, "averages %g %g %g",
+          (double)average[0], (double)average[1], (double)average[2]);
+    k->move_average(k, average, value, 3, 0);
+    CHECK(average[0] == 1.5f, "a weight of 0 moves to %g", (double)average[0]);
+    k->move_average(k, average, value, 3, 1);
+    CHECK(average[0] == 3 && average[1] == 2, "a weight of 1 moves to %g %g",
+          (double)average[0], (double)average[1]);
+}
+
 int main(void)
 {
     struct error error;
-    if (kernels_open(&k, "ref", 0, &error) != STATUS_OK) {
+    if (kernels_open(&k, "ref", PRECISION_FP32, 0, &error) != STATUS_OK) {
         CHECK(false, "%s", error.text);
         return check_report("ref_gradients");
     }
     rng_init(&data_rng, 7, 0, 0, RNG_TEST);
     test_linear();
+    test_mlp();
     test_activation();
     test_layer_scale();
     test_norm();
@@ -412,6 +473,7 @@ int main(void)
     test_unpack();
     test_loss();
     test_adamw();
+    test_move_average();
     kernels_close(k);
     return check_report("ref_gradients");
 }

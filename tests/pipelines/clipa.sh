@@ -3,7 +3,6 @@
 # and each of them for real with a tiny model: pre-training, fine-tuning from it, evaluation.
 name=clipa
 . tests/library.sh
-train-step --help | grep -q amp_bf16 || export PRECISION=fp32
 
 # figure NAME: a number of the dry run in $work/dry.
 figure() { sed -n "s/^$1: *\([0-9.e+-]*\)\( .*\)\{0,1\}$/\1/p" "$work/dry"; }

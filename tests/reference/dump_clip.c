@@ -180,8 +180,8 @@ int main(int argc, char **argv)
                                .most = (size_t)count,
                                .kept = (size_t)kept,
                                .training = true,
-                               .recompute = batch < count};
-    enum status status = kernels_open(&r.kernels, argv[2], 0, &error);
+                               .recompute = batch < count ? RECOMPUTE_BLOCK : RECOMPUTE_NONE};
+    enum status status = kernels_open(&r.kernels, argv[2], PRECISION_FP32, 0, &error);
     if (status == STATUS_OK)
         status = load_config(&r, argv[1], &error);
     if (status == STATUS_OK)

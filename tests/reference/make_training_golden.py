@@ -12,6 +12,13 @@ as JSON, versions and settings. As tensors, all F64:
     T.start         [2]        tensor T begins as centre + spread * (uniform in [-1,1))
     T.gradient      [SKETCH]   a sketch of its first gradient
     T.change        [SKETCH]   and of how far STEPS steps of AdamW moved it
+    T.gradients     [SEVERAL,1+PROJECTIONS]  norm and projections of its gradient for the first
+                               SEVERAL batches, with the first parameters
+    T.bf16          [1]        how far autocast to bfloat16 takes its gradient from that: norm of
+                               the error by norm of the gradient, the root of the mean square
+                               over BATCHES batches
+    bf16.loss       [BATCHES]  the loss of these batches with the first parameters
+    bf16.loss_error, bf16.embedding_error   [1] root mean square errors of autocast in them
 
 A sketch of n values is their norm, PROJECTIONS sums of the values with random signs, and
 SAMPLES of the values. The mean square of the projections of an error is the square of its
@@ -31,6 +38,7 @@ from safetensors.numpy import save_file
 COUNT, STEPS, WARMUP, LEARNING_RATE = 6, 20, 5, 1e-3
 BETA1, BETA2, EPS, WEIGHT_DECAY = 0.9, 0.98, 1e-6, 0.2
 PROJECTIONS, SAMPLES = 16, 8
+BATCHES, SEVERAL = 16, 4  # to measure what bfloat16 does
 STREAM_PIXELS, STREAM_POSITIONS, STREAM_TOKENS, STREAM_LENGTHS = 1, 2, 3, 4
 STREAM_SIGNS, STREAM_SAMPLES = 5, 6  # these two and a tensor's values: plus its name's hash
 
@@ -212,6 +220,50 @@ def excluded(name, p):
     return p.ndim < 2 or "bn" in name or "ln" in name or "bias" in name or "logit_scale" in name
 
 
+def root_mean_square(values):
+    return np.array([math.sqrt(np.mean(np.square(values)))])
+
+
+def gradients_of(model, named, images, tokens, position, autocast):
+    """Embeddings, loss and gradients, in double."""
+    model.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        a, b, loss = loss_of(model, images, tokens, position)
+    loss.backward()
+    embeddings = torch.cat([a, b]).detach().double().numpy()
+    gradients = {n: p.grad.double().clone() for n, p in named.items() if p.grad is not None}
+    return embeddings, loss.item(), gradients
+
+
+def bfloat16(vision, text, extra, kept):
+    """What open_clip's amp_bf16 is off by: fp32 parameters under autocast, against double."""
+    exact_model, exact_named = make_model(vision, text, extra)
+    set_start(exact_model, exact_named)
+    model, named = make_model(vision, text, extra)
+    set_start(model, named)
+    model.float()
+    losses, loss_errors, embedding_errors, errors = [], [], [], {n: [] for n in named}
+    sketches = {n: np.zeros((SEVERAL, 1 + PROJECTIONS)) for n in named}
+    for step in range(BATCHES):
+        patches, position, tokens = batch_of(step, vision, text, kept)
+        images = images_of(patches, position, vision)
+        exact = gradients_of(exact_model, exact_named, images, tokens, position, False)
+        rough = gradients_of(model, named, images.float(), tokens, position, True)
+        losses.append(exact[1])
+        loss_errors.append(rough[1] - exact[1])
+        embedding_errors.append((rough[0] - exact[0]).flatten())
+        for n, g in exact[2].items():
+            if step < SEVERAL:
+                sketches[n][step] = sketch(n, g)[:1 + PROJECTIONS]
+            errors[n].append(float((rough[2][n] - g).norm() / max(float(g.norm()), 1e-9)))
+    tensors = {n + ".bf16": root_mean_square(e or [0]) for n, e in errors.items()}
+    tensors.update((n + ".gradients", s) for n, s in sketches.items())
+    tensors["bf16.loss"] = np.array(losses)
+    tensors["bf16.loss_error"] = root_mean_square(loss_errors)
+    tensors["bf16.embedding_error"] = root_mean_square(embedding_errors)
+    return tensors
+
+
 def run(vision, text, extra, clip_norm):
     model, named = make_model(vision, text, extra)
     model.train()
@@ -245,6 +297,7 @@ def run(vision, text, extra, clip_norm):
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(100))
     tensors["loss"] = np.array(losses)
+    tensors.update(bfloat16(vision, text, extra, kept))
     for n, p in named.items():
         tensors[n + ".change"] = sketch(n, p.detach() - before[n])
     return tensors, kept
@@ -257,19 +310,21 @@ def main():
     torch.set_num_threads(1)
     for name, (vision, text, extra, clip_norm) in CASES.items():
         vision, text = {**VISION, **vision}, {**TEXT, **text}
-        torch.manual_seed(0)
+        torch.manual_seed(0)  # some layers draw numbers that set_start replaces
         tensors, kept = run(vision, text, extra, clip_norm)
         config = {"embed_dim": 24, **extra, "vision_cfg": vision, "text_cfg": text}
         metadata = dict(
             config=json.dumps(config), count=COUNT, kept=kept, steps=STEPS, warmup=WARMUP,
             lr=LEARNING_RATE, beta1=BETA1, beta2=BETA2, eps=EPS, wd=WEIGHT_DECAY,
-            clip_norm=clip_norm, projections=PROJECTIONS, samples=SAMPLES,
+            clip_norm=clip_norm, batches=BATCHES, several=SEVERAL, projections=PROJECTIONS, samples=SAMPLES,
             made="open_clip %s, torch %s" % (open_clip.__version__, torch.__version__))
         path = os.path.join(directory, name + ".safetensors")
         save_file({n: np.ascontiguousarray(t) for n, t in tensors.items()}, path,
                   metadata={k: str(v) for k, v in metadata.items()})
         print("%s: loss %.6f to %.6f, %d bytes" %
               (name, tensors["loss"][0], tensors["loss"][-1], os.path.getsize(path)))
+        print("    bfloat16: loss off by %.2g, embeddings by %.2g" %
+              (tensors["bf16.loss_error"][0], tensors["bf16.embedding_error"][0]))
 
 
 main()

@@ -29,3 +29,7 @@ rm -rf "$parity/files"
 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$python" tests/reference/check_open_clip.py \
     "$parity/dump_clip" "$parity/files" --device "${PARITY_DEVICE:-cpu}" --seed "$seed" \
     --count "${PARITY_COUNT:-12}"
+
+rm -rf "$parity/convert"
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$python" tests/reference/check_convert.py "$build/bin" \
+    "$parity/convert"

@@ -53,7 +53,7 @@ static void run_open(struct run *r, const char *json)
     struct error error = {0};
     const struct clip_shape shape = {.batch = 3, .kept = 4, .training = true};
     *r = (struct run){0};
-    must(kernels_open(&r->kernels, "ref", 1, &error), &error);
+    must(kernels_open(&r->kernels, "ref", PRECISION_FP32, 1, &error), &error);
     must(clip_config_parse(&r->config, json, strlen(json), NULL, &error), &error);
     must(clip_open(&r->clip, r->kernels, &r->config, &shape, &error), &error);
     must(clip_initialize(r->clip, 1, &error), &error);

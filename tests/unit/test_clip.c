@@ -143,7 +143,7 @@ static bool fixture_open(struct fixture *f, const struct model_case *model, cons
                                .most = count > batch ? count : batch,
                                .kept = model->kept,
                                .training = training};
-    enum status status = kernels_open(&f->kernels, device, 2, &error);
+    enum status status = kernels_open(&f->kernels, device, PRECISION_FP32, 2, &error);
     if (status == STATUS_OK)
         status = clip_config_parse(&f->config, model->json, strlen(model->json), NULL, &error);
     if (status == STATUS_OK)
@@ -311,7 +311,43 @@ static void test_backends(const struct model_case *model)
 
 /* ---- memory ---- */
 
-/* Layers that are computed again give the same bits from less memory. */
+/* The same model with another shape. */
+static bool fixture_reshape(struct fixture *f, const struct clip_shape *shape)
+{
+    struct error error = {0};
+    clip_close(f->clip);
+    f->clip = NULL;
+    enum status status = clip_open(&f->clip, f->kernels, &f->config, shape, &error);
+    CHECK(status == STATUS_OK, "%s", error.text);
+    if (status == STATUS_OK)
+        clip_set_parameters(f->clip, f->parameters);
+    return status == STATUS_OK;
+}
+
+/* Which of the text tower's activations the first two layers share. */
+static void check_sharing(const struct fixture *f, const char *model)
+{
+    const struct block_activations *a = f->clip->text.transformer.blocks;
+    enum recompute recompute = f->clip->shape.recompute;
+    if (f->config.text.transformer.layers < 2)
+        return;
+    CHECK((a[0].activated == a[1].activated) == (recompute != RECOMPUTE_NONE) &&
+              (a[0].fc == a[1].fc) == (recompute == RECOMPUTE_BLOCK) &&
+              a[0].input != a[1].input,
+          "%s: activations of %d", model, recompute);
+}
+
+static size_t activation_memory(const struct fixture *f, enum precision precision)
+{
+    size_t bytes = 0;
+    struct error error = {0};
+    CHECK(clip_activation_bytes(&f->config, &f->clip->shape, precision, &bytes, &error) ==
+              STATUS_OK,
+          "%s", error.text);
+    return bytes;
+}
+
+/* What is computed again has the same bits, and takes less memory. */
 static void test_recompute(const struct model_case *model, const char *device)
 {
     struct fixture f, lean;
@@ -319,29 +355,63 @@ static void test_recompute(const struct model_case *model, const char *device)
     if (!fixture_open(&f, model, device, 3, 3, true) ||
         !fixture_open(&lean, model, device, 3, 3, true))
         return;
-    struct clip_shape shape = lean.clip->shape;
-    struct error error = {0};
-    clip_close(lean.clip);
-    shape.recompute = true;
-    CHECK(clip_open(&lean.clip, lean.kernels, &lean.config, &shape, &error) == STATUS_OK, "%s",
-          error.text);
-    clip_set_parameters(lean.clip, lean.parameters);
-    const struct block_activations *kept = f.clip->text.transformer.blocks;
-    const struct block_activations *again = lean.clip->text.transformer.blocks;
-    if (f.config.text.transformer.layers > 1)
-        CHECK(kept[0].fc != kept[1].fc && again[0].fc == again[1].fc &&
-                  again[0].input != again[1].input,
-              "%s: activations", model->name);
-
-    float *a = step_gradients(&f, &loss), *b = step_gradients(&lean, &lean_loss);
-    CHECK(loss == lean_loss, "%s: loss %.9g, recomputing %.9g", model->name, (double)loss,
-          (double)lean_loss);
-    CHECK(memcmp(a, b, f.clip->table.floats * sizeof *a) == 0, "%s on %s: gradients differ",
-          model->name, device);
+    float *a = step_gradients(&f, &loss);
+    size_t more = activation_memory(&f, PRECISION_FP32);
+    CHECK(activation_memory(&f, PRECISION_AMP_BF16) < more, "%s: bfloat16 takes no less",
+          model->name);
+    check_sharing(&f, model->name);
+    for (enum recompute r = RECOMPUTE_LIGHT; r <= RECOMPUTE_BLOCK; r++) {
+        struct clip_shape shape = lean.clip->shape;
+        shape.recompute = r;
+        if (!fixture_reshape(&lean, &shape))
+            break;
+        check_sharing(&lean, model->name);
+        size_t less = activation_memory(&lean, PRECISION_FP32);
+        CHECK(f.config.text.transformer.layers < 2 || less < more, "%s: %zu bytes, then %zu",
+              model->name, more, less);
+        more = less;
+        float *b = step_gradients(&lean, &lean_loss);
+        CHECK(loss == lean_loss, "%s: loss %.9g, recomputing %.9g", model->name, (double)loss,
+              (double)lean_loss);
+        CHECK(memcmp(a, b, f.clip->table.floats * sizeof *a) == 0,
+              "%s on %s: gradients differ with %d", model->name, device, r);
+        free(b);
+    }
     free(a);
-    free(b);
     fixture_close(&f);
     fixture_close(&lean);
+}
+
+/* A frozen tower has no gradient; that of the rest is the same, in pieces, too. */
+static void test_frozen_towers(const struct model_case *model)
+{
+    struct fixture f;
+    float loss, frozen_loss;
+    if (!fixture_open(&f, model, "ref", 2, 5, true))
+        return;
+    float *all = step_gradients(&f, &loss);
+    for (int frozen = 1; frozen <= 3; frozen++) {
+        struct clip_shape shape = f.clip->shape;
+        shape.image_frozen = frozen & 1;
+        shape.text_frozen = frozen & 2;
+        if (!fixture_reshape(&f, &shape))
+            break;
+        float *got = step_gradients(&f, &frozen_loss);
+        CHECK(loss == frozen_loss, "%s: loss %.9g, frozen %.9g", model->name, (double)loss,
+              (double)frozen_loss);
+        for (size_t i = 0; i < f.clip->table.count; i++) {
+            const struct parameter *p = &f.clip->table.list[i];
+            bool image = strncmp(p->name, "visual.", 7) == 0;
+            bool logit = strncmp(p->name, "logit", 5) == 0;
+            bool zero = !logit && (frozen & (image ? 1 : 2)) != 0;
+            for (size_t j = p->offset; j < p->offset + p->count; j++)
+                CHECK(got[j] == (zero ? 0 : all[j]), "%s: %s with frozen %d", model->name,
+                      p->name, frozen);
+        }
+        free(got);
+    }
+    free(all);
+    fixture_close(&f);
 }
 
 /* ---- embeddings ---- */
@@ -613,6 +683,7 @@ int main(void)
         test_backends(&cases[i]);
         test_recompute(&cases[i], "ref");
         test_recompute(&cases[i], "cpu");
+        test_frozen_towers(&cases[i]);
         test_encode(&cases[i]);
     }
     for (size_t i = 0; i < sizeof goldens / sizeof goldens[0]; i++) {

@@ -176,7 +176,7 @@ static void test_step(const char *device, const struct freeze *freeze, enum deca
     struct error error = {0};
     model_open(&m, "", "");
     freeze_apply(freeze, &m.config, &m.table);
-    enum status status = kernels_open(&k, device, 2, &error);
+    enum status status = kernels_open(&k, device, PRECISION_FP32, 2, &error);
     if (status == STATUS_OK)
         status = optimizer_init(&optimizer, k, &m.table, &settings, &error);
     CHECK(status == STATUS_OK, "%s: %s", device, error.text);

@@ -1,7 +1,8 @@
 /* test_open_clip_golden.c - training against open_clip on PyTorch: embeddings, losses, the
  * first gradient of every tensor, and every tensor after 20 steps of AdamW, for the
  * configurations of tests/reference/make_training_golden.py, which says what the files that are
- * read here hold. */
+ * read here hold. In bfloat16 nothing may be off by more than twice what open_clip's autocast is
+ * off by. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -85,7 +86,7 @@ struct golden {
     const char *name;
     struct safetensors file;
     struct clip_config config;
-    size_t count, kept, steps, projections, samples;
+    size_t count, kept, steps, projections, samples, batches, several;
     struct schedule schedule;
     struct optimizer_settings settings;
 };
@@ -130,6 +131,8 @@ static bool golden_open(struct golden *golden, const char *name)
     golden->steps = (size_t)fact(golden, "steps");
     golden->projections = (size_t)fact(golden, "projections");
     golden->samples = (size_t)fact(golden, "samples");
+    golden->batches = (size_t)fact(golden, "batches");
+    golden->several = (size_t)fact(golden, "several");
     golden->schedule = (struct schedule){.kind = SCHEDULE_COSINE,
                                          .lr = fact(golden, "lr"),
                                          .warmup = (int64_t)fact(golden, "warmup"),
@@ -208,15 +211,15 @@ static void fill_batch(struct run *run, size_t step)
 
 /* at_once: samples that pass through the towers together. */
 static bool run_open(struct run *run, const struct golden *golden, const char *device,
-                     size_t at_once)
+                     enum precision precision, size_t at_once, enum recompute recompute)
 {
     const struct clip_config *config = &golden->config;
     size_t N = golden->count, K = golden->kept, P = config->vision.patch_size;
     const struct clip_shape shape = {
-        .batch = at_once, .most = N, .kept = K, .training = true, .recompute = at_once < N};
+        .batch = at_once, .most = N, .kept = K, .training = true, .recompute = recompute};
     struct error error = {0};
     *run = (struct run){.golden = golden, .device = device};
-    enum status status = kernels_open(&run->kernels, device, 1, &error);
+    enum status status = kernels_open(&run->kernels, device, precision, 1, &error);
     if (status == STATUS_OK)
         status = clip_open(&run->clip, run->kernels, config, &shape, &error);
     CHECK(status == STATUS_OK, "%s on %s: %s", golden->name, device, error.text);
@@ -248,6 +251,7 @@ static void run_close(struct run *run)
 
 /* The largest errors, for a report. */
 static double worst_embedding, worst_loss, worst_trained_loss, worst_gradient, worst_change;
+static double worst_rough_embedding, worst_rough_loss, worst_rough_gradient;
 
 static void keep_worst(double *worst, double error)
 {
@@ -273,17 +277,25 @@ static void sketch(const struct golden *golden, const char *name, const double *
         samples[k] = x[hash(picks, k) % count];
 }
 
-/* The norm of the error by the norm of what is right; one sample alone may not be off by more.
- * What is right may be zero but for rounding: the logit bias, which no softmax sees. */
-static double sketch_error(const struct golden *golden, const double *got, const double *want)
+/* The norm of the error by the norm of what is right, which may be zero but for rounding: the
+ * logit bias, which no softmax sees. */
+static double projected_error(const struct golden *golden, const double *got,
+                              const double *want)
 {
-    double squares = 0, largest = fabs(got[0] - want[0]);
-    const double *samples = want + 1 + golden->projections;
+    double squares = 0;
     for (size_t k = 1; k <= golden->projections; k++)
         squares += (got[k] - want[k]) * (got[k] - want[k]);
+    return sqrt(squares / (double)golden->projections) / fmax(want[0], 1e-9);
+}
+
+/* The same; one sample alone may not be off by more. */
+static double sketch_error(const struct golden *golden, const double *got, const double *want)
+{
+    double largest = fabs(got[0] - want[0]);
+    const double *samples = want + 1 + golden->projections;
     for (size_t k = 0; k < golden->samples; k++)
         largest = fmax(largest, fabs(got[1 + golden->projections + k] - samples[k]));
-    return fmax(sqrt(squares / (double)golden->projections), largest) / fmax(want[0], 1e-9);
+    return fmax(projected_error(golden, got, want), largest / fmax(want[0], 1e-9));
 }
 
 /* A bias of all keys adds the same to every score of a query, so that its gradient is zero.
@@ -403,7 +415,8 @@ static void test_golden(const struct golden *golden, const char *device)
 {
     struct run run;
     const double *losses = values(golden, "loss", "", golden->steps);
-    if (losses == NULL || !run_open(&run, golden, device, golden->count))
+    if (losses == NULL || !run_open(&run, golden, device, PRECISION_FP32, golden->count,
+                                    RECOMPUTE_NONE))
         return;
     check_embeddings(&run);
     train(&run, losses);
@@ -411,24 +424,129 @@ static void test_golden(const struct golden *golden, const char *device)
 }
 
 /* In pieces, whose activations are computed again: the gradient is that of the whole batch. */
-static void test_pieces(const struct golden *golden)
+static void test_pieces(const struct golden *golden, enum recompute recompute)
 {
     struct run run;
     const double *losses = values(golden, "loss", "", golden->steps);
-    if (losses == NULL || !run_open(&run, golden, "cpu", 4))
+    if (losses == NULL || !run_open(&run, golden, "cpu", PRECISION_FP32, 4, recompute))
         return;
     check_loss(&run, 0, (double)step_gradients(&run), losses[0]);
     check_tensors(&run, NULL, ".gradient", tolerances.gradient, &worst_gradient);
     run_close(&run);
 }
 
-/* As many tensors, each with its start, gradient and change, as there are parameters. */
+/* ---- bfloat16 ---- */
+
+static double root_mean_square(const double *x, size_t count)
+{
+    double squares = 0;
+    for (size_t i = 0; i < count; i++)
+        squares += x[i] * x[i];
+    return sqrt(squares / (double)count);
+}
+
+/* The rule: twice theirs. */
+static void check_rough(const struct run *run, const char *what, double error, double theirs,
+                        double *worst)
+{
+    CHECK(error <= 2 * theirs, "%s on %s in bfloat16: %s is off by %g, autocast by %g",
+          run->golden->name, run->device, what, error, theirs);
+    keep_worst(worst, error / theirs);
+}
+
+static void check_rough_embeddings(struct run *run)
+{
+    size_t N = run->golden->count, count = N * run->golden->config.embed_dim;
+    const double *theirs = values(run->golden, "bf16.embedding_error", "", 1);
+    const double *want[2] = {values(run->golden, "image", "", count),
+                             values(run->golden, "text", "", count)};
+    float *got = calloc(2 * count, sizeof *got);
+    double *errors = calloc(2 * count, sizeof *errors);
+    struct error error = {0};
+    clip_encode_image(run->clip, run->patches, run->position, N, got, &error);
+    clip_encode_text(run->clip, run->tokens, N, got + count, &error);
+    for (size_t i = 0; i < 2 * count && theirs != NULL; i++)
+        errors[i] = (double)got[i] - want[i / count][i % count];
+    if (theirs != NULL)
+        check_rough(run, "an embedding", root_mean_square(errors, 2 * count), theirs[0],
+                    &worst_rough_embedding);
+    free(errors);
+    free(got);
+}
+
+/* Adds to squares[] of each tensor the relative square error of the gradients in run->now, of
+ * batch `step`. */
+static void add_rough_gradients(const struct run *run, size_t step, double *squares)
+{
+    enum { SKETCH_MAX = 64 };
+    const struct golden *golden = run->golden;
+    const struct parameters *table = &run->clip->table;
+    const size_t row = 1 + golden->projections;
+    double got[SKETCH_MAX];
+    double *x = malloc(table->floats * sizeof *x);
+    for (size_t i = 0; i < table->count && x != NULL; i++) {
+        const struct parameter *p = &table->list[i];
+        const double *want = values(golden, p->name, ".gradients", golden->several * row);
+        if (want == NULL)
+            continue;
+        for (size_t j = 0; j < p->count; j++)
+            x[j] = (double)run->now[p->offset + j];
+        sketch(golden, p->name, x, p->count, got);
+        double error = projected_error(golden, got, want + step * row);
+        squares[i] += error * error;
+    }
+    free(x);
+}
+
+/* A gradient that is zero but for rounding says nothing. */
+static void check_rough_gradients(const struct run *run, const double *squares)
+{
+    const struct golden *golden = run->golden;
+    const struct parameters *table = &run->clip->table;
+    for (size_t i = 0; i < table->count; i++) {
+        const char *name = table->list[i].name;
+        const double *norm = values(golden, name, ".gradient",
+                                    1 + golden->projections + golden->samples);
+        const double *theirs = values(golden, name, ".bf16", 1);
+        if (norm != NULL && theirs != NULL && norm[0] >= 1e-8)
+            check_rough(run, name, sqrt(squares[i] / (double)golden->several), theirs[0],
+                        &worst_rough_gradient);
+    }
+}
+
+static void test_bfloat16(const struct golden *golden, const char *device)
+{
+    enum { BATCHES_MAX = 64 };
+    struct run run;
+    double errors[BATCHES_MAX];
+    const double *losses = values(golden, "bf16.loss", "", golden->batches);
+    const double *theirs = values(golden, "bf16.loss_error", "", 1);
+    CHECK(golden->batches <= BATCHES_MAX, "%zu batches", golden->batches);
+    if (losses == NULL || theirs == NULL ||
+        !run_open(&run, golden, device, PRECISION_AMP_BF16, golden->count, RECOMPUTE_LIGHT))
+        return;
+    check_rough_embeddings(&run);
+    double *squares = calloc(run.clip->table.count, sizeof *squares);
+    for (size_t i = 0; i < golden->batches && squares != NULL; i++) {
+        fill_batch(&run, i);
+        errors[i] = (double)step_gradients(&run) - losses[i];
+        if (i < golden->several)
+            add_rough_gradients(&run, i, squares);
+    }
+    check_rough_gradients(&run, squares);
+    check_rough(&run, "the loss", root_mean_square(errors, golden->batches), theirs[0],
+                &worst_rough_loss);
+    free(squares);
+    run_close(&run);
+}
+
+/* As many tensors, each with its start, gradients and change, as there are parameters. */
 static void test_complete(const struct golden *golden)
 {
     struct parameters table;
     struct error error = {0};
     CHECK(parameters_init(&table, &golden->config, &error) == STATUS_OK, "%s", error.text);
-    CHECK(golden->file.header.count == 3 + 3 * table.count,
+    CHECK(golden->file.header.count == 6 + 5 * table.count,
           "%s: %zu tensors for %zu parameters", golden->name, golden->file.header.count,
           table.count);
     size_t patches = clip_config_patches(&golden->config);
@@ -445,12 +563,17 @@ int main(void)
             test_complete(&golden);
             test_golden(&golden, "ref");
             test_golden(&golden, "cpu");
-            test_pieces(&golden);
+            test_pieces(&golden, RECOMPUTE_BLOCK);
+            test_pieces(&golden, RECOMPUTE_LIGHT);
+            test_bfloat16(&golden, "ref");
+            test_bfloat16(&golden, "cpu");
         }
         golden_close(&golden);
     }
     printf("largest errors: embeddings %.1e, loss %.1e, gradients %.1e; in training: loss "
            "%.1e, way %.1e\n",
            worst_embedding, worst_loss, worst_gradient, worst_trained_loss, worst_change);
+    printf("in bfloat16, by autocast's own: embeddings %.2f, loss %.2f, gradients %.2f\n",
+           worst_rough_embedding, worst_rough_loss, worst_rough_gradient);
     return check_report("test_open_clip_golden");
 }

@@ -71,7 +71,7 @@ static void fixture_open(struct fixture *f, const char *device,
     struct error error = {0};
     struct rng rng;
     *f = (struct fixture){0};
-    enum status status = kernels_open(&f->kernels, device, 2, &error);
+    enum status status = kernels_open(&f->kernels, device, PRECISION_FP32, 2, &error);
     if (status == STATUS_OK)
         status = clip_config_parse(&f->config, config_json, strlen(config_json), NULL, &error);
     if (status == STATUS_OK)

@@ -48,7 +48,7 @@ static void run_open(struct run *r, const char *device, size_t batch,
     const struct clip_shape shape = {
         .batch = batch, .most = SAMPLES, .kept = PATCHES, .training = true};
     *r = (struct run){0};
-    must(kernels_open(&r->kernels, device, 2, &error), &error);
+    must(kernels_open(&r->kernels, device, PRECISION_FP32, 2, &error), &error);
     must(clip_config_parse(&r->config, config_json, strlen(config_json), NULL, &error), &error);
     must(trainer_open(&r->trainer, r->kernels, &r->config, &shape, with, &error), &error);
     must(trainer_initialize(&r->trainer, 3, &error), &error);
@@ -327,8 +327,8 @@ static void *count_allocate(struct kernels *k, size_t bytes)
     return counted_allocate(k, bytes);
 }
 
-static void test_memory(bool recompute, size_t batch, size_t kept, double decay,
-                        struct freeze freeze)
+static void test_memory(enum precision precision, enum recompute recompute, size_t batch,
+                        size_t kept, double decay, struct freeze freeze)
 {
     struct clip_config config;
     struct kernels *k;
@@ -343,18 +343,22 @@ static void test_memory(bool recompute, size_t batch, size_t kept, double decay,
     struct trainer_settings with = settings;
     with.average_decay = decay;
     with.freeze = freeze;
-    must(kernels_open(&k, "ref", 1, &error), &error);
+    must(kernels_open(&k, "ref", precision, 1, &error), &error);
     must(clip_config_parse(&config, config_json, strlen(config_json), NULL, &error), &error);
-    must(training_cost_find(&cost, &config, &shape, &with.freeze, decay > 0, &error), &error);
+    must(training_cost_find(&cost, &config, &shape, &with.freeze, decay > 0, precision, &error),
+         &error);
     counting = *k;
     counted_allocate = k->allocate;
     counting.allocate = count_allocate;
     allocated = 0;
     must(trainer_open(&trainer, &counting, &config, &shape, &with, &error), &error);
+    const size_t *activations = cost.activation_bytes;
     size_t expected = 2 * cost.parameter_bytes + cost.moment_bytes + cost.average_bytes +
-                      (recompute ? cost.recomputed_activation_bytes : cost.activation_bytes);
+                      cost.rounded_bytes + activations[recompute];
     CHECK(allocated == expected, "%zu bytes taken, %zu foreseen", allocated, expected);
-    CHECK(cost.recomputed_activation_bytes < cost.activation_bytes, "checkpointing saves");
+    CHECK(activations[RECOMPUTE_BLOCK] < activations[RECOMPUTE_LIGHT] &&
+              activations[RECOMPUTE_LIGHT] < activations[RECOMPUTE_NONE],
+          "recomputing saves");
     trainer_close(&trainer);
     clip_config_free(&config);
     kernels_close(k);
@@ -375,17 +379,20 @@ static void test_cost(void)
     CHECK_NEAR(training_cost_sample_flops(&config, PATCHES, &last), 3 * i + 3 * t, 1e-6,
                "last");
 
-    must(training_cost_find(&cost, &config, &shape, &image, false, &error), &error);
+    must(training_cost_find(&cost, &config, &shape, &image, false, PRECISION_FP32, &error),
+         &error);
     CHECK(cost.parameters == clip_config_parameters(&config), "%zu", cost.parameters);
     CHECK(cost.trained_parameters == clip_config_text_parameters(&config) + 1,
           "%zu trained with a locked image tower", cost.trained_parameters);
-    must(training_cost_find(&cost, &config, &shape, &last, false, &error), &error);
+    must(training_cost_find(&cost, &config, &shape, &last, false, PRECISION_FP32, &error),
+         &error);
     CHECK(cost.trained_parameters == clip_config_text_parameters(&config) + 1 + 16 * 8,
           "%zu trained with its projection", cost.trained_parameters);
 
     const struct clip_shape huge = {
         .batch = (size_t)1 << 58, .most = (size_t)1 << 58, .kept = PATCHES, .training = true};
-    CHECK(training_cost_find(&cost, &config, &huge, &image, false, &error) == STATUS_SYSTEM,
+    CHECK(training_cost_find(&cost, &config, &huge, &image, false, PRECISION_FP32, &error) ==
+              STATUS_SYSTEM,
           "2^58 samples");
     clip_config_free(&config);
 }
@@ -411,13 +418,13 @@ int main(void)
     test_resume(&with, 3, "frozen");
     test_average_begins();
     test_not_finite();
-    for (int recompute = 0; recompute < 2; recompute++) {
-        const struct freeze none = {.image = false}, image = {.image = true};
-        const struct freeze text = {.text = true};
-        test_memory(recompute == 1, 2, PATCHES, 0, none);
-        test_memory(recompute == 1, 3, 1, 0.9, none);
-        test_memory(recompute == 1, 17, 3, 0, image);
-        test_memory(recompute == 1, 5, 2, 0, text);
+    const struct freeze none = {.image = false}, image = {.image = true};
+    const struct freeze text = {.text = true};
+    for (enum recompute r = RECOMPUTE_NONE; r <= RECOMPUTE_BLOCK; r++) {
+        test_memory(PRECISION_FP32, r, 2, PATCHES, 0, none);
+        test_memory(PRECISION_AMP_BF16, r, 3, 1, 0.9, none);
+        test_memory(PRECISION_FP32, r, 17, 3, 0, image);
+        test_memory(PRECISION_AMP_BF16, r, 5, 2, 0, text);
     }
     test_cost();
     char command[300];
