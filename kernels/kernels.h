@@ -97,6 +97,8 @@ struct kernels {
     void (*close)(struct kernels *k);
     /* The first failure since the last call, or STATUS_OK. Waits for all operations. */
     enum status (*check)(struct kernels *k, struct error *error);
+    /* Whether all operations are done. Does not wait. */
+    bool (*idle)(struct kernels *k);
 
     /* ---- memory: 64-byte aligned; allocate gives NULL when refused ---- */
     void *(*allocate)(struct kernels *k, size_t bytes);

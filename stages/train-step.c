@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "frame/dry_run.h"
+#include "frame/metrics.h"
 #include "frame/provenance.h"
 #include "frame/run_facts.h"
 #include "frame/stage.h"
@@ -150,8 +150,7 @@ struct run {
     struct metadata given, about; /* options; facts about the run */
     struct buffer vocabulary;
     bool begun;          /* the first record has come */
-    double sample_flops; /* of training on one sample */
-    int64_t log_ns, log_wait_ns, log_samples; /* at the last line of metrics */
+    struct metrics metrics;
 };
 
 /* ---- before the first record ---- */
@@ -244,17 +243,15 @@ static void begin_training(struct run *run, struct record *first)
         start(run);
     checkpoint_close(&plan->init);
     run->begun = true;
-    run->sample_flops =
+    double flops =
         training_cost_sample_flops(&plan->config, plan->shape.kept, &plan->settings.freeze);
     stage_note(run->stage,
                "%.2f M parameters, %zu image tokens, %zu text tokens, %.3f GFLOP a sample in "
                "training, %" PRId64 " steps of %zu; a loss of %.2f is chance",
                (double)run->trainer.clip->table.total * 1e-6, plan->shape.kept + 1,
-               plan->config.text.context_length, 1e-9 * run->sample_flops,
+               plan->config.text.context_length, 1e-9 * flops,
                plan->settings.schedule.steps, plan->shape.most, log((double)plan->shape.most));
-    run->log_ns = clock_now_ns();
-    run->log_samples = run->trainer.progress.samples;
-    run->log_wait_ns = reader_stats(run->stage->reader).wait_ns;
+    metrics_begin(&run->metrics, run->trainer.progress.samples, flops);
 }
 
 /* ---- a step ---- */
@@ -269,45 +266,43 @@ static void save(struct run *run)
                                              (int)options.keep, &error), &error);
 }
 
-static void print_metrics(struct run *run, const struct trainer_step *result)
-{
-    struct error error;
-    int64_t now = clock_now_ns(), wait = reader_stats(run->stage->reader).wait_ns;
-    int64_t samples = run->trainer.progress.samples;
-    double seconds = (double)(now - run->log_ns) * 1e-9;
-    printf("{\"step\":%" PRId64 ",\"samples\":%" PRId64 ",\"loss\":%.6g,\"logit_scale\":%.6g,"
-           "\"lr\":%.6g,\"grad_norm\":%.6g,\"flops\":%.6g,\"samples_per_second\":%.6g,"
-           "\"data_wait\":%.4f}\n",
-           run->trainer.optimizer.step, samples, (double)result->loss,
-           (double)clip_logit_scale(run->trainer.clip), result->lr, result->norm,
-           (double)samples * run->sample_flops, (double)(samples - run->log_samples) / seconds,
-           (double)(wait - run->log_wait_ns) * 1e-9 / seconds);
-    if (fflush(stdout) != 0)
-        stage_fail(run->stage, (error_set_errno(&error, STATUS_IO, "standard output"), &error));
-    run->log_ns = now;
-    run->log_wait_ns = wait;
-    run->log_samples = samples;
-}
-
-static void train(struct run *run)
+/* Waits for the step that is at work, if one is, and takes it. */
+static void finish_step(struct run *run)
 {
     struct error error;
     struct trainer_step result;
-    const struct clip_batch batch = batch_builder_batch(&run->batch);
-    stage_check(run->stage,
-                trainer_step(&run->trainer, &batch, run->batch.last_position, &result, &error),
-                &error);
+    if (!run->trainer.at_work)
+        return;
+    stage_check(run->stage, trainer_end(&run->trainer, &result, &error), &error);
     if (!result.taken)
         stage_fail(run->stage, (trainer_name_samples(&run->trainer, &run->batch, &result,
                                                      options.out, &error), &error));
-    batch_builder_clear(&run->batch);
     int64_t step = run->trainer.optimizer.step;
     if (step % options.log_every == 0 || trainer_done(&run->trainer))
-        print_metrics(run, &result);
+        stage_check(run->stage,
+                    metrics_print(&run->metrics, &run->trainer, &result, stdout, &error),
+                    &error);
     if (step % options.save_every == 0)
         save(run);
     stage_progress(run->stage, (uint64_t)run->trainer.progress.samples,
                    (uint64_t)run->plan.settings.schedule.steps * run->plan.shape.most);
+}
+
+/* Begins a step on the full batch. The next batch is collected while the device is at work;
+ * a backend that works while the caller waits is done at once. */
+static void begin_step(struct run *run)
+{
+    struct error error;
+    const struct clip_batch batch = batch_builder_batch(&run->batch);
+    metrics_end_wait(&run->metrics);
+    finish_step(run);
+    stage_check(run->stage,
+                trainer_begin(&run->trainer, &batch, run->batch.last_position, &error), &error);
+    batch_builder_clear(&run->batch);
+    if (run->kernels->idle(run->kernels) || trainer_has_begun_all(&run->trainer)) {
+        finish_step(run);
+        metrics_see_idle(&run->metrics);
+    }
 }
 
 static void stop_if_asked(struct run *run)
@@ -315,6 +310,7 @@ static void stop_if_asked(struct run *run)
     struct error error;
     if (!stop_signal_arrived(run->signal_fd))
         return;
+    finish_step(run);
     save(run);
     error_set(&error, STATUS_RETRY, "stopped by a signal after step %" PRId64,
               run->trainer.optimizer.step);
@@ -332,7 +328,7 @@ static void consume(struct run *run, struct record *record)
         stage_check(run->stage,
                     batch_builder_take(&run->batch, record, from, &taken, &error), &error);
         if (run->batch.count == run->batch.capacity) {
-            train(run);
+            begin_step(run);
             stop_if_asked(run);
         }
     }
@@ -349,6 +345,7 @@ static void train_all(struct run *run)
         enum status status = stage_try_read(run->stage, &record, &more, &error);
         if (status != STATUS_OK) {
             stop_if_asked(run);
+            finish_step(run);
             save(run);
             stage_fail(run->stage, &error);
         }
@@ -356,9 +353,17 @@ static void train_all(struct run *run)
             break;
         if (!run->begun)
             begin_training(run, &record);
+        if (run->trainer.at_work && run->kernels->idle(run->kernels))
+            metrics_see_idle(&run->metrics);
         consume(run, &record);
     }
+    finish_step(run);
     save(run);
+    if (!run->begun && options.resume &&
+        run_directory_has_step(options.out, run->plan.settings.schedule.steps)) {
+        stage_note(run->stage, "all steps were done before");
+        return;
+    }
     if (!run->begun || !trainer_done(&run->trainer)) {
         error_set(&error, STATUS_DATA,
                   "the stream ended after %" PRId64 " of %" PRId64 " steps",

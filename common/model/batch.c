@@ -153,6 +153,7 @@ void batch_builder_free(struct batch_builder *builder)
     free(builder->one_position);
     free(builder->chosen);
     buffer_free(&builder->keys);
+    buffer_free(&builder->given_keys);
     *builder = (struct batch_builder){.config = NULL};
 }
 
@@ -240,14 +241,18 @@ enum status batch_builder_take(struct batch_builder *builder, struct record *rec
 
 void batch_builder_clear(struct batch_builder *builder)
 {
-    builder->count = 0;
+    const struct buffer keys = builder->given_keys;
+    builder->given_keys = builder->keys;
+    builder->given_count = builder->count;
+    builder->keys = keys;
     builder->keys.size = 0;
+    builder->count = 0;
 }
 
 enum status batch_builder_write_keys(const struct batch_builder *builder, const char *path,
                                      char *text, size_t size, struct error *error)
 {
-    const struct buffer *keys = &builder->keys;
+    const struct buffer *keys = &builder->given_keys;
     struct buffer lines = {0};
     size_t used = 0;
     text[0] = '\0';

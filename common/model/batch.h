@@ -52,6 +52,8 @@ struct batch_builder {
     uint32_t *chosen;         /* and which of them stay, [K], owned */
     uint64_t seen;            /* samples so far, also of earlier batches */
     struct buffer keys;       /* the samples' keys, each ended by NUL */
+    struct buffer given_keys; /* of the batch before, which the model may be at work on */
+    size_t given_count;       /* samples of that */
     int64_t last_position[3]; /* of the last sample taken */
     bool has_position;        /* the stream carries positions */
 };
@@ -66,11 +68,11 @@ void batch_builder_free(struct batch_builder *builder);
 enum status batch_builder_take(struct batch_builder *builder, struct record *record,
                                size_t from, size_t *taken, struct error *error);
 
-/* Forgets the samples, not the layout. */
+/* Begins the next batch; of the last one the keys are still known. */
 void batch_builder_clear(struct batch_builder *builder);
 
-/* Writes the keys of the collected samples to a file, one a line, and the first few of them,
- * each after a space, into text[size] for a message. */
+/* Writes the keys of the batch before to a file, one a line, and the first few of them, each
+ * after a space, into text[size] for a message. */
 enum status batch_builder_write_keys(const struct batch_builder *builder, const char *path,
                                      char *text, size_t size, struct error *error);
 

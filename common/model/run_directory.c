@@ -47,3 +47,13 @@ enum status run_directory_claim(const char *path, bool resume, int *lock, struct
     }
     return status;
 }
+
+bool run_directory_has_step(const char *path, int64_t step)
+{
+    struct error error, warning;
+    struct checkpoint newest;
+    bool has = checkpoint_open_latest(&newest, path, &warning, &error) == STATUS_OK &&
+               newest.step >= step;
+    checkpoint_close(&newest);
+    return has;
+}

@@ -3,6 +3,7 @@
 #define MODEL_RUN_DIRECTORY_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
@@ -11,5 +12,8 @@
  * does. STATUS_RETRY where another process has it, STATUS_USAGE where it holds checkpoints and
  * the run does not resume. */
 enum status run_directory_claim(const char *path, bool resume, int *lock, struct error *error);
+
+/* Whether the newest checkpoint in it is of this step or a later one. */
+bool run_directory_has_step(const char *path, int64_t step);
 
 #endif

@@ -104,6 +104,11 @@ bool trainer_done(const struct trainer *trainer)
     return trainer->optimizer.step >= trainer->settings.schedule.steps;
 }
 
+bool trainer_has_begun_all(const struct trainer *trainer)
+{
+    return trainer->optimizer.step + trainer->at_work >= trainer->settings.schedule.steps;
+}
+
 static void move_average(struct trainer *trainer)
 {
     struct kernels *k = trainer->kernels;
@@ -114,13 +119,25 @@ static void move_average(struct trainer *trainer)
                         trainer->clip->table.floats, (float)(1 - decay));
 }
 
-enum status trainer_step(struct trainer *trainer, const struct clip_batch *batch,
-                         const int64_t position[3], struct trainer_step *result,
-                         struct error *error)
+enum status trainer_begin(struct trainer *trainer, const struct clip_batch *batch,
+                          const int64_t position[3], struct error *error)
+{
+    enum status status = clip_step_begin(trainer->clip, batch, error);
+    if (status != STATUS_OK)
+        return status;
+    trainer->at_work = true;
+    trainer->after.samples = trainer->progress.samples + (int64_t)batch->count;
+    memcpy(trainer->after.position, position, sizeof trainer->after.position);
+    return STATUS_OK;
+}
+
+enum status trainer_end(struct trainer *trainer, struct trainer_step *result,
+                        struct error *error)
 {
     struct clip *clip = trainer->clip;
     *result = (struct trainer_step){.taken = false};
-    enum status status = clip_step_gradients(clip, batch, &result->loss, error);
+    trainer->at_work = false;
+    enum status status = clip_step_end(clip, &result->loss, error);
     if (status != STATUS_OK)
         return status;
     result->norm = optimizer_gradient_norm(&trainer->optimizer, clip->gradients);
@@ -132,9 +149,16 @@ enum status trainer_step(struct trainer *trainer, const struct clip_batch *batch
     optimizer_step(&trainer->optimizer, clip->parameters, clip->gradients, result->norm,
                    result->lr);
     move_average(trainer);
-    trainer->progress.samples += (int64_t)batch->count;
-    memcpy(trainer->progress.position, position, sizeof trainer->progress.position);
+    trainer->progress = trainer->after;
     return trainer->kernels->check(trainer->kernels, error);
+}
+
+enum status trainer_step(struct trainer *trainer, const struct clip_batch *batch,
+                         const int64_t position[3], struct trainer_step *result,
+                         struct error *error)
+{
+    enum status status = trainer_begin(trainer, batch, position, error);
+    return status == STATUS_OK ? trainer_end(trainer, result, error) : status;
 }
 
 enum status trainer_name_samples(const struct trainer *trainer,
@@ -151,7 +175,7 @@ enum status trainer_name_samples(const struct trainer *trainer,
               "step %" PRId64 ": loss is %g and the gradient's norm %g; samples%s of a batch "
               "of %zu",
               step, (double)result->loss, result->norm,
-              keys[0] == '\0' ? " without keys" : keys, batch->count);
+              keys[0] == '\0' ? " without keys" : keys, batch->given_count);
     if (written == STATUS_OK)
         error_hint(error, "all keys of the batch are in %s; the last checkpoint is untouched",
                    path);

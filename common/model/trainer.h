@@ -41,6 +41,8 @@ struct trainer {
     float *average; /* [clip->table.floats] in backend memory, owned; NULL: none */
     struct checkpoint_progress progress;
     int64_t saved_step; /* of the newest checkpoint */
+    bool at_work;       /* between trainer_begin and trainer_end: on a batch that */
+    struct checkpoint_progress after; /* leaves the run here */
 };
 
 /* Takes all memory of the run. Parameters are zero; trainer_initialize, trainer_start_from or
@@ -62,8 +64,9 @@ enum status trainer_start_from(struct trainer *trainer, const struct checkpoint 
 enum status trainer_resume(struct trainer *trainer, const struct checkpoint *checkpoint,
                            struct error *error);
 
-/* Whether all steps of the schedule are done. */
+/* Whether all steps of the schedule are done, or begun. */
 bool trainer_done(const struct trainer *trainer);
+bool trainer_has_begun_all(const struct trainer *trainer);
 
 struct trainer_step {
     float loss;
@@ -78,8 +81,16 @@ enum status trainer_step(struct trainer *trainer, const struct clip_batch *batch
                          const int64_t position[3], struct trainer_step *result,
                          struct error *error);
 
+/* The same in two halves, between which the backend may work while the caller collects the next
+ * batch; the first is done with the batch's memory when it returns. */
+enum status trainer_begin(struct trainer *trainer, const struct clip_batch *batch,
+                          const int64_t position[3], struct error *error);
+enum status trainer_end(struct trainer *trainer, struct trainer_step *result,
+                        struct error *error);
+
 /* What there is to say where a step was not taken: STATUS_DATA with the step, loss and norm,
- * and the first of the batch's keys; all of them go into a file in the directory `out`. */
+ * and the first of the keys of the builder's batch before; all of them go into a file in the
+ * directory `out`. */
 enum status trainer_name_samples(const struct trainer *trainer,
                                  const struct batch_builder *batch,
                                  const struct trainer_step *result, const char *out,

@@ -73,6 +73,12 @@ static enum status cpu_check(struct kernels *k, struct error *error)
     return status;
 }
 
+static bool cpu_idle(struct kernels *k)
+{
+    (void)k;
+    return true;
+}
+
 static void *cpu_allocate(struct kernels *k, size_t bytes)
 {
     (void)k;
@@ -105,6 +111,7 @@ static const struct kernels operations = {
     .name = "cpu",
     .close = cpu_close,
     .check = cpu_check,
+    .idle = cpu_idle,
     .allocate = cpu_allocate,
     .release = cpu_release,
     .upload = cpu_copy,

@@ -37,6 +37,12 @@ void *ref_scratch(struct kernels *k, size_t count, size_t element_bytes)
     return scratch;
 }
 
+static bool ref_idle(struct kernels *k)
+{
+    (void)k;
+    return true;
+}
+
 static void *ref_allocate(struct kernels *k, size_t bytes)
 {
     (void)k;
@@ -69,6 +75,7 @@ static const struct kernels operations = {
     .name = "ref",
     .close = ref_close,
     .check = ref_check,
+    .idle = ref_idle,
     .allocate = ref_allocate,
     .release = ref_release,
     .upload = ref_copy,

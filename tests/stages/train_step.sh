@@ -202,6 +202,33 @@ expect 64 "another average on resuming" train average --ema 0.5 --resume
 said "ema"
 expect 64 "--ema 1" train none --ema 1
 
+# ---- how it is computed ----
+
+for level in light block; do
+    expect 0 "--recompute $level" train "$level" --recompute $level
+    check "--recompute $level gives the same bits" cmp "$(weights plain)" "$(weights "$level")"
+done
+expect 0 "--grad-checkpointing" train checkpointing --grad-checkpointing
+check "--grad-checkpointing gives the same bits" cmp "$(weights plain)" "$(weights checkpointing)"
+expect 64 "two levels at once" train none --grad-checkpointing --recompute light
+loss() { sed -n 's/.*"loss":\([^,]*\),.*/\1/p' "$work/$1.jsonl" | tail -n 1; }
+expect 0 "--precision amp_bf16" train rough --precision amp_bf16
+check "it computes otherwise" [ "$(differs plain rough)" -gt 0 ]
+check "but not far off" awk "BEGIN { d = $(loss plain) - $(loss rough); exit !(d < 0.1 && d > -0.1) }"
+expect 64 "another precision on resuming" train rough --resume
+said "precision"
+expect 0 "again" train rough2 --precision amp_bf16
+check "amp_bf16 has the same bits again" cmp "$(weights rough)" "$(weights rough2)"
+
+expect 0 "a finished run is resumed on nothing" sh -c "
+    shard-reader -q --epochs 0 --limit 64 --start '$work/plain' '$shards' |
+    image-decode -q --size 16 | tokenize -q --vocab '$work/vocab.txt.gz' | token-reduce -q --text truncate:8 |
+    train-step --model '$work/model.json' --batch-size 16 --steps 4 --warmup 0 --lr 1e-2 -j 1 \
+        --out '$work/plain' --resume"
+expect 0 "--image-resize-mode" train squash --image-resize-mode squash
+check "is in the checkpoint" \
+    grep -q '"resize_mode": *"squash"' "$work/squash/step-00000004/open_clip_config.json"
+
 # ---- what the stream says about its images ----
 
 stream --mean 0.5,0.4,0.3 --std 0.2,0.3,0.25 >"$work/plain.rec"
