@@ -1,11 +1,13 @@
 # Builds clipipe. `make help` lists the targets.
 #
 #   VARIANT=release|debug|asan|tsan   what to build; each has a directory of its own
-#   CUDA_ARCH=90a                     the GPUs that `make cuda` builds for: 90a Hopper, 80 Ampere
+#   CUDA=auto|1|0                     the CUDA backend: where nvcc is, always, never
+#   CUDA_ARCH="90a 80"                the GPUs that it is built for: 90a Hopper, 80 Ampere; [90a]
 #   PREFIX, DESTDIR                   where `make install` puts it
 # The user's CFLAGS and LDFLAGS are added, never replaced.
 
 VARIANT ?= release
+CUDA ?= auto
 CUDA_ARCH ?= 90a
 PREFIX ?= /usr/local
 VERSION := 0.1.0
@@ -56,11 +58,18 @@ fuzz_sources := $(wildcard tests/fuzz/fuzz_*.c)
 fuzz_replays := $(fuzz_sources:tests/fuzz/%.c=$(build)/tests/fuzz/%)
 benches := $(patsubst %.c,$(build)/%,$(wildcard tests/bench/*.c))
 
-.PHONY: all cuda check check-emulated check-long check-parity bench fuzz lint install uninstall dist clean help
+.PHONY: all cuda gpu-programs check check-cuda bench-cuda check-graphs check-emulated check-long check-parity bench fuzz lint install uninstall dist clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(programs)
+# ---- CUDA: is it wanted? ----
+NVCC ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc) nvcc)
+ifeq ($(filter auto 0 1,$(CUDA)),)
+  $(error CUDA=$(CUDA) is not one of auto 0 1)
+endif
+cuda_wanted := $(filter 1,$(CUDA))$(if $(filter auto,$(CUDA)),$(shell command -v $(NVCC) 2>/dev/null))
+
+all: $(programs) $(if $(cuda_wanted),cuda)
 
 # ---- compiling and linking ----
 $(build)/obj/%.o: %.c
@@ -94,24 +103,44 @@ $(build)/tests/%: $(build)/obj/tests/%.o $(library)
 	$(link) -o $@ $^ $(libs)
 
 # ---- CUDA: a shared object of its own, and its kernels as C++ for the emulator ----
-NVCC ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc) nvcc)
+cuda_home := $(patsubst %/bin/nvcc,%,$(shell command -v $(NVCC) 2>/dev/null))
+gencode := $(foreach arch,$(CUDA_ARCH),-gencode=arch=compute_$(arch),code=sm_$(arch))
+empty :=
+cuda_build := $(build)/obj/sm_$(subst $(empty) $(empty),_,$(strip $(CUDA_ARCH)))
 cuda_sources := $(wildcard kernels/cuda/*.cu)
-cuda_objects := $(cuda_sources:%.cu=build/obj/sm_$(CUDA_ARCH)/%.o)
+cuda_objects := $(cuda_sources:%.cu=$(cuda_build)/%.o)
 cuda_headers := $(wildcard kernels/cuda/*.h kernels/kernels.h)
-cuda: build/lib/libclipipe-cuda.so
-build/obj/sm_$(CUDA_ARCH)/%.o: %.cu $(cuda_headers)
+cuda_libs := -L$(cuda_home)/lib64 -lcublasLt -lcudart_static -lrt
+cuda: $(build)/lib/libclipipe-cuda.so
+$(cuda_build)/%.o: %.cu $(cuda_headers)
 	@mkdir -p $(@D)
-	$(NVCC) -std=c++17 -O3 -gencode=arch=compute_$(CUDA_ARCH),code=sm_$(CUDA_ARCH) -Icommon -I. \
+	$(NVCC) -std=c++17 -O3 $(gencode) -Icommon -I. \
 	    -Xcompiler -fPIC,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics,-Wall,-Wextra \
 	    -Xptxas -v -c -o $@ $< 2> $@.ptxas || { cat $@.ptxas; exit 1; }
-build/lib/libclipipe-cuda.so: $(cuda_objects) build/obj/pic/common/base/error.o
+$(build)/lib/libclipipe-cuda.so: $(cuda_objects) $(build)/obj/pic/common/base/error.o
 	@mkdir -p $(@D)
-	$(NVCC) -shared -o $@ $^ -lcublasLt -lcublas
-build/obj/pic/%.o: %.c
+	$(CC) -shared -o $@ $^ $(LDFLAGS) -Wl,--no-undefined -Wl,-rpath,$(cuda_home)/lib64 \
+	    $(cuda_libs) -ldl -lm
+$(build)/obj/pic/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ours) $(CPPFLAGS) $(CFLAGS) -fPIC -c -o $@ $<
 
-emulated_sources := $(filter-out kernels/cuda/cuda_matmul.cu,$(cuda_sources)) \
+# Programs for a machine with a GPU, which may be another one (tests/bench/gpu-session.sh).
+gpu_programs := $(patsubst %,$(build)/tests/emulator/%,check_cuda bench_cuda check_graphs)
+gpu-programs: $(gpu_programs)
+$(build)/tests/emulator/check_cuda: $(patsubst %,$(build)/obj/tests/emulator/%.o, \
+                                      check_cuda check_cuda_model backend_checks)
+$(build)/tests/emulator/bench_cuda: $(cuda_build)/tests/emulator/bench_cuda.o \
+                                    $(build)/obj/tests/emulator/bench_cuda_model.o
+$(build)/tests/emulator/check_graphs: $(build)/obj/tests/emulator/check_graphs.o \
+                                      $(cuda_build)/kernels/cuda/cuda_graph.o
+$(filter-out %_graphs,$(gpu_programs)): $(cuda_objects)
+$(gpu_programs): $(library)
+	@mkdir -p $(@D)
+	$(link) -Wl,--as-needed -Wl,-rpath,'$$ORIGIN/lib:$(cuda_home)/lib64' -o $@ \
+	    $(filter %.o,$^) $(library) $(libs) $(cuda_libs)
+
+emulated_sources := $(filter-out kernels/cuda/cuda_matmul.cu kernels/cuda/cuda_graph.cu,$(cuda_sources)) \
                     $(filter-out tests/emulator/test_%,$(wildcard tests/emulator/*.cc))
 emulated_objects := $(emulated_sources:%=$(build)/obj/emulated/%.o) \
                     $(build)/obj/tests/emulator/backend_checks.o
@@ -131,22 +160,36 @@ $(fuzz_replays): $(build)/tests/fuzz/%: $(build)/obj/tests/fuzz/%.o \
 	$(link) -o $@ $^ $(libs)
 
 # ---- tests ----
-check: all $(unit_tests) $(fuzz_replays)
-	@BUILD=$(build) sh tests/run.sh $(unit_tests) $(fuzz_replays) $(script_tests)
+# The fibers of the emulator are not for sanitizers.
+checked_emulated := $(if $(filter release debug,$(VARIANT)),$(emulated_tests))
+check: $(programs) $(unit_tests) $(fuzz_replays) $(checked_emulated)
+	@BUILD=$(build) sh tests/run.sh $(unit_tests) $(fuzz_replays) $(checked_emulated) \
+	    $(script_tests)
 
-# The CUDA kernels, thread by thread on the processor; takes a minute.
+# Of these, the CUDA kernels alone: thread by thread on the processor.
 check-emulated: $(emulated_tests)
 	@BUILD=$(build) sh tests/run.sh $(emulated_tests)
 
-check-long: all
+# On a GPU: 69 where there is none.
+check-cuda: $(build)/tests/emulator/check_cuda
+	$<
+
+bench-cuda: $(build)/tests/emulator/bench_cuda
+	$<
+
+# Needs cuDNN, but no GPU.
+check-graphs: $(build)/tests/emulator/check_graphs
+	$< $(cuda_home)/lib64/stubs/libcuda.so
+
+check-long: $(programs)
 	@BUILD=$(build) sh tests/run.sh $(long_tests)
 
 # Against open_clip on PyTorch, in a virtual environment below build/: random configurations,
 # weights and inputs, both ways.
-check-parity: all
+check-parity: $(programs)
 	@BUILD=$(build) CC="$(CC)" sh tests/reference/parity.sh
 
-bench: all $(benches)
+bench: $(programs) $(benches)
 	@BUILD=$(build) sh tests/bench/bench.sh
 
 # libFuzzer on every target in turn, FUZZ_SECONDS each, from the seeds of its replay; needs clang.
@@ -206,6 +249,8 @@ help:
 	@echo 'make check           all tests, under five minutes'
 	@echo 'make check-long      the tests that take longer'
 	@echo 'make check-emulated  the CUDA kernels on the CPU, thread by thread'
+	@echo 'make check-cuda, bench-cuda  the CUDA backend on a GPU'
+	@echo 'make check-graphs    whether cuDNN takes our graphs; needs no GPU'
 	@echo 'make check-parity    against open_clip, which it installs below build/'
 	@echo 'make bench           the throughput of every stage and kernel'
 	@echo 'make fuzz            every fuzz target for FUZZ_SECONDS=60'

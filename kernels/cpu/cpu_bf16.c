@@ -2,15 +2,12 @@
 
 #include "base/number.h"
 
-/* 8 KiB as floats: four rooms and what they are made from fit the first-level cache. */
-enum { piece_values = 2048 };
-
 bool rooms_open(struct rooms *rooms, struct cpu *cpu, int parts, size_t count, size_t width,
                 size_t own)
 {
     *rooms = (struct rooms){.own = size_round_up(own, cpu_line), .rows = SIZE_MAX};
     if (cpu_is_bf16(cpu) && count > 0) {
-        rooms->rows = width < piece_values ? piece_values / (width == 0 ? 1 : width) : 1;
+        rooms->rows = width < cpu_piece ? cpu_piece / (width == 0 ? 1 : width) : 1;
         rooms->room = size_round_up(rooms->rows * width, cpu_line);
     }
     rooms->stride = rooms->own + count * rooms->room;

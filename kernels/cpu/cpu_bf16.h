@@ -21,6 +21,10 @@
 
 #include "kernels/cpu/cpu_state.h"
 
+/* Values of a piece: 8 KiB as floats, so that four rooms and what they are made from fit the
+ * first-level cache. */
+enum { cpu_piece = 2048 };
+
 static inline bool cpu_is_bf16(const struct cpu *cpu)
 {
     return cpu->kernels.precision == PRECISION_AMP_BF16;
@@ -32,6 +36,16 @@ static inline const float *floats_of(const struct cpu *cpu, const void *activati
 {
     if (!cpu_is_bf16(cpu))
         return (const float *)activation + first;
+    cpu->vector->from_bf16(room, (const uint16_t *)activation + first, n);
+    return room;
+}
+
+/* The same for a kernel that changes them. */
+static inline float *floats_to_change(const struct cpu *cpu, void *activation, size_t first,
+                                      size_t n, float *room)
+{
+    if (!cpu_is_bf16(cpu))
+        return (float *)activation + first;
     cpu->vector->from_bf16(room, (const uint16_t *)activation + first, n);
     return room;
 }

@@ -1,13 +1,13 @@
 /* Matrix products with what belongs to them: conversions of bf16, epilogues, sums of a.
  *
- * Ladder for bf16 (two cores of an Emerald Rapids server without bf16 instructions, shared with
- * others, one thread; November 2026; ms of processor time):
- *                                          2176x512x128 NT   8320x1536x384 NT   and its GELU
- *   fp32, for comparison                               1.7                 69             80
- *   oneDNN's bf16                                      4.6                162            174
- *   floats made of bf16, blocks of 4 MiB               2.1                 75             82
- *   the same, blocks of 1 MiB                          1.8                 71             80
- * With the instructions oneDNN takes bf16 as it is. */
+ * Ladder for bf16 (oneDNN 2.6.3, one thread of an Emerald Rapids server without bf16
+ * instructions, shared with others; November 2026; ms of processor time):
+ *                                    2176x512x128 NT   8320x1536x384 NT   and its GELU
+ *   fp32, for comparison                         1.7                 67             80
+ *   oneDNN's bf16                                9.5                340            333
+ *   floats made of bf16, blocks of 4 MiB         2.1                 75             83
+ *   the same, blocks of 1 MiB                    1.9                 72             83
+ * Where the processor has the instructions, oneDNN takes bf16 as it is. */
 #include "base/number.h"
 #include "kernels/cpu/cpu_bf16.h"
 #include "kernels/cpu/cpu_product.h"
@@ -71,16 +71,15 @@ static void finish_piece(const struct cpu *cpu, const struct matmul *args, size_
 static void finish_block(const struct cpu *cpu, const struct matmul *args, size_t first,
                          size_t n, float *product)
 {
-    enum { piece = 2048 };
     const int parts = cpu_parts(cpu, n, 8);
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         const struct range r = cpu_range(n, parts, part, cpu_line);
-        float room[piece];
-        for (size_t i = 0; i < r.count; i += piece) {
+        float room[cpu_piece];
+        for (size_t i = 0; i < r.count; i += cpu_piece) {
             const size_t at = r.first + i, left = r.count - i;
-            finish_piece(cpu, args, first + at, left < piece ? left : piece, product + at,
-                         room);
+            finish_piece(cpu, args, first + at, left < cpu_piece ? left : cpu_piece,
+                         product + at, room);
         }
     }
 }
@@ -88,11 +87,11 @@ static void finish_block(const struct cpu *cpu, const struct matmul *args, size_
 /* ---- blocks ---- */
 
 /* The length of blocks of `n` rows that take `floats` each: what lies between a conversion, a
- * product and its epilogue is half a MiB for each thread, which the second-level cache keeps.
+ * product and its epilogue is a MiB for each thread, which the second-level cache keeps.
  * Blocks are nearly equal, so that no product is a sliver. */
 static size_t block_length(const struct cpu *cpu, size_t n, size_t floats)
 {
-    const size_t block_floats = (size_t)cpu->threads << 17;
+    const size_t block_floats = (size_t)cpu->threads << 18;
     const size_t most = floats < block_floats / 64 ? block_floats / (floats + 1) : 64;
     const size_t blocks = n / most + (n % most != 0);
     return blocks <= 1 ? n : size_round_up((n + blocks - 1) / blocks, 16);

@@ -61,7 +61,6 @@ void cpu_norm_backward(struct kernels *k, void *dresidual, float *dgamma, float 
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         const struct range r = cpu_range(N, parts, part, 1);
-        float *const room = room_at(&rooms, part, 0);
         float *dgamma_part = own_at(&rooms, part), *dbeta_part = dgamma_part + stride;
         memset(dgamma_part, 0, 2 * stride * sizeof *dgamma_part);
         for (struct range p = piece_first(&rooms, r); p.count > 0;
@@ -69,8 +68,7 @@ void cpu_norm_backward(struct kernels *k, void *dresidual, float *dgamma, float 
             const size_t at = p.first * C, n = p.count * C;
             const float *dy = floats_of(cpu, dnormed, at, n, room_at(&rooms, part, 1));
             const float *x = floats_of(cpu, residual, at, n, room_at(&rooms, part, 2));
-            float *sum = floats_for(cpu, dresidual, at, room);
-            floats_of(cpu, dresidual, at, n, room); /* in bf16 the room holds it now */
+            float *sum = floats_to_change(cpu, dresidual, at, n, room_at(&rooms, part, 0));
             cpu->vector->norm_backward(sum, dgamma_part, dbeta_part, dy, x, mean + p.first,
                                        rstd + p.first, gamma, p.count, C);
             floats_put(cpu, dresidual, at, n, sum);

@@ -13,7 +13,7 @@ struct cpu {
     const struct vector_kernels *vector;
     int threads;
     struct product_cache *products;
-    bool multiplies_bf16; /* oneDNN gets bf16; else it gets floats made of them */
+    bool multiplies_bf16;  /* oneDNN gets bf16; else it gets floats made of them */
     struct buffer scratch; /* of one operation at a time; grows to the largest ever needed */
     struct error failure;  /* the first since the last check; status 0 where there is none */
 };

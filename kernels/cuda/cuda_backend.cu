@@ -114,6 +114,12 @@ static void cuda_close(struct kernels *k)
     free(cuda);
 }
 
+/* What failed is done, too; check says so. */
+static bool cuda_idle(struct kernels *k)
+{
+    return cudaStreamQuery(cuda_of(k)->stream) != cudaErrorNotReady;
+}
+
 static enum status cuda_check(struct kernels *k, struct error *error)
 {
     struct cuda *cuda = cuda_of(k);
@@ -600,6 +606,7 @@ static void fill_operations(struct kernels *k)
     k->name = "cuda";
     k->close = cuda_close;
     k->check = cuda_check;
+    k->idle = cuda_idle;
     k->allocate = cuda_allocate;
     k->release = cuda_release;
     k->upload = cuda_upload;

@@ -1,7 +1,6 @@
 #include "kernels/cuda/cuda_matmul.h"
 
 #include <cublasLt.h>
-#include <cuda_runtime.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +8,7 @@
 #include "kernels/cuda/cuda_epilogue.h"
 #include "kernels/cuda/cuda_graph.h"
 #include "kernels/cuda/cuda_plan.h"
+#include "kernels/cuda/grid.h"
 
 enum {
     workspace_bytes = 64 * 1024 * 1024,
@@ -18,8 +18,9 @@ enum {
     fused_most = 6,    /* and that do it themselves */
     graphs_most = 3,   /* engines of cuDNN: each may take seconds to compile */
     ways_most = plain_most + fused_most + graphs_most,
+    graph_values = 1 << 20, /* results of a product that are worth that */
     timed_runs = 5,
-    wide_bytes = 16,   /* alignment beyond this makes no kernel faster */
+    wide_bytes = 16, /* alignment beyond this makes no kernel faster */
 };
 
 /* What an algorithm is chosen by. Compared as bytes: made by memset, without holes. */
@@ -57,6 +58,7 @@ struct cuda_matmul {
     void *scratch; /* grows */
     size_t scratch_bytes;
     size_t l2_bytes;
+    size_t graph_values; /* graph_values, but for tests */
     struct plan plans[plan_slots];
 };
 
@@ -76,6 +78,7 @@ static enum status open_device(struct cuda_matmul *m, struct error *error)
         return error_set(error, STATUS_SYSTEM, "matrix products on the device: %s",
                          cudaGetErrorString(result));
     m->l2_bytes = (size_t)device.l2CacheSize;
+    m->graph_values = graph_values;
     snprintf(identity, sizeof identity,
              "%s, compute capability %d.%d, %d multiprocessors, cublasLt %zu, cudnn %zu",
              device.name, device.major, device.minor, device.multiProcessorCount,
@@ -395,11 +398,12 @@ static bool take_algorithm(struct cuda_matmul *m, struct plan *plan, enum fusion
     return false;
 }
 
-/* cuDNN's graphs are for what cuBLASLt cannot end itself, in bf16, on wide rows. */
+/* cuDNN's graphs are for products with activations, in bf16, on wide rows. */
 static bool graph_takes(const struct cuda_matmul *m, const struct plan_key *key)
 {
     return m->graphs != NULL && key->operands == ELEMENT_BF16 && key->result == ELEMENT_BF16 &&
-           key->epilogue != EPILOGUE_NONE && key->rows % 8 == 0 && key->columns % 8 == 0 &&
+           key->epilogue != EPILOGUE_NONE && key->rows * key->columns >= m->graph_values &&
+           key->rows % 8 == 0 && key->columns % 8 == 0 &&
            key->inner % 8 == 0 && key->align_a == wide_bytes && key->align_b == wide_bytes &&
            key->align_out == wide_bytes;
 }
@@ -421,8 +425,9 @@ static enum status take_graph(struct cuda_matmul *m, struct plan *plan,
 
 /* Makes plan number `way` for a key. STATUS_UNAVAILABLE: there is none; STATUS_SYSTEM: this
  * one does not work. The plan is then closed. */
-static enum status plan_way(struct cuda_matmul *m, struct plan *plan, const struct plan_key *key,
-                            const struct matmul *args, int way, struct error *error)
+static enum status plan_way(struct cuda_matmul *m, struct plan *plan,
+                            const struct plan_key *key, const struct matmul *args, int way,
+                            struct error *error)
 {
     plan_begin(plan, key);
     if (take_algorithm(m, plan, FUSED_BIAS, plain_most, &way) ||
@@ -615,17 +620,24 @@ struct trial {
     size_t out_bytes;
     void *out, *sums; /* or NULL: args' own */
     void *flush;      /* or NULL: no memory for it */
-    unsigned long long *digest;
+    size_t digest_blocks, digest_bytes;
+    uint64_t *digests, *host_digests; /* [2, threads] */
     cudaEvent_t begin, end;
 };
 
 static bool trial_open(struct trial *trial, const struct cuda_matmul *m,
-                       const struct plan_key *key, const struct matmul *args)
+                       const struct cuda_queue *q, const struct plan_key *key,
+                       const struct matmul *args)
 {
     memset(trial, 0, sizeof *trial);
     trial->args = *args;
     trial->out_bytes = args->rows * args->columns * (key->result == ELEMENT_BF16 ? 2 : 4);
-    bool good = cudaMalloc((void **)&trial->digest, 2 * sizeof *trial->digest) == cudaSuccess &&
+    trial->digest_blocks = smaller(divide_up(trial->out_bytes / 2, flat_threads),
+                                   (size_t)q->multiprocessors);
+    trial->digest_bytes = trial->digest_blocks * flat_threads * sizeof *trial->digests;
+    trial->host_digests = (uint64_t *)malloc(2 * trial->digest_bytes);
+    bool good = trial->host_digests != NULL &&
+                cudaMalloc((void **)&trial->digests, 2 * trial->digest_bytes) == cudaSuccess &&
                 cudaEventCreate(&trial->begin) == cudaSuccess &&
                 cudaEventCreate(&trial->end) == cudaSuccess;
     if (good && args->accumulate) {
@@ -648,24 +660,23 @@ static void trial_close(struct trial *trial)
         cudaEventDestroy(trial->begin);
     if (trial->end != NULL)
         cudaEventDestroy(trial->end);
-    cudaFree(trial->digest);
+    free(trial->host_digests);
+    cudaFree(trial->digests);
     cudaFree(trial->out);
     cudaFree(trial->sums);
     cudaFree(trial->flush);
 }
 
-/* *digest += a number that says what out holds: of each half word and its place, so that the
- * order in which threads add makes no difference. */
-static __global__ void digest_kernel(unsigned long long *digest, const uint16_t *out, size_t n)
+/* digests[threads] = numbers that say what out[n] holds: of each half word and its place. */
+KERNEL(flat_threads) digest_kernel(uint64_t *digests, const uint16_t *out, size_t n)
 {
-    unsigned long long sum = 0;
-    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < n;
-         i += gridDim.x * (size_t)blockDim.x) {
-        unsigned long long x = (i + 1) * 0x9e3779b97f4a7c15u ^ out[i];
+    uint64_t sum = 0;
+    for (size_t i = flat_first(1); i < n; i += flat_step(1)) {
+        uint64_t x = (i + 1) * 0x9e3779b97f4a7c15u ^ out[i];
         x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
         sum += x ^ x >> 27;
     }
-    atomicAdd(digest, sum);
+    digests[flat_first(1)] = sum;
 }
 
 /* Whether two runs give the same bits. */
@@ -673,20 +684,21 @@ static bool repeats(struct cuda_matmul *m, const struct cuda_queue *q, const str
                     const struct trial *trial)
 {
     cudaStream_t stream = (cudaStream_t)q->stream;
-    unsigned long long digests[2] = {0, 1};
+    const size_t threads = trial->digest_blocks * flat_threads;
     struct error error;
-    cudaMemsetAsync(trial->digest, 0, sizeof digests, stream);
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 2; i++) {
         if (trial->out != NULL)
             cudaMemsetAsync(trial->out, 0, trial->out_bytes, stream);
         if (plan_run(m, q, plan, &trial->args, &error) != STATUS_OK)
             return false;
-        digest_kernel<<<4 * q->multiprocessors, 256, 0, stream>>>(
-            trial->digest + i, (const uint16_t *)trial->args.out, trial->out_bytes / 2);
+        LAUNCH(digest_kernel, trial->digest_blocks, 1, flat_threads, 0, q->stream,
+               trial->digests + i * threads, (const uint16_t *)trial->args.out,
+               trial->out_bytes / 2);
     }
-    return cudaMemcpyAsync(digests, trial->digest, sizeof digests, cudaMemcpyDeviceToHost,
-                           stream) == cudaSuccess &&
-           cudaStreamSynchronize(stream) == cudaSuccess && digests[0] == digests[1];
+    return cudaMemcpyAsync(trial->host_digests, trial->digests, 2 * trial->digest_bytes,
+                           cudaMemcpyDeviceToHost, stream) == cudaSuccess &&
+           cudaStreamSynchronize(stream) == cudaSuccess &&
+           memcmp(trial->host_digests, trial->host_digests + threads, trial->digest_bytes) == 0;
 }
 
 static int compare_times(const void *a, const void *b)
@@ -732,7 +744,7 @@ static bool plan_fastest(struct cuda_matmul *m, const struct cuda_queue *q,
     struct error error;
     float best_time = -1;
     memset(best, 0, sizeof *best);
-    const bool ready = trial_open(&trial, m, key, args);
+    const bool ready = trial_open(&trial, m, q, key, args);
     for (int way = 0; ready && way < ways_most; way++) {
         struct plan plan;
         const enum status status = plan_way(m, &plan, key, args, way, &error);

@@ -36,8 +36,9 @@ enum status cuda_matmul_run(struct cuda_matmul *m, const struct cuda_queue *q,
                             enum element operands, enum element result,
                             const struct matmul *args, struct error *error);
 
-/* For tests and benches: runs the way numbered `way`, counted from 0, of those that the call
- * above would time. `name` gets what it is. STATUS_UNAVAILABLE: there are only `way` of them. */
+/* For tests: runs the way numbered `way`, counted from 0, of those that the call above would
+ * time, and waits for it. `name` gets what it is. STATUS_UNAVAILABLE: there are no more;
+ * STATUS_SYSTEM: this one does not work here. */
 enum status cuda_matmul_run_way(struct cuda_matmul *m, const struct cuda_queue *q,
                                 enum element operands, enum element result,
                                 const struct matmul *args, int way, char name[64],

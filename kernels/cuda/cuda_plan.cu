@@ -51,7 +51,8 @@ static bool make_directories(const char *path)
 {
     char directory[path_bytes];
     snprintf(directory, sizeof directory, "%s", path);
-    for (char *slash = strchr(directory + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+    for (char *slash = strchr(directory + 1, '/'); slash != NULL;
+         slash = strchr(slash + 1, '/')) {
         *slash = '\0';
         if (mkdir(directory, 0700) != 0 && errno != EEXIST)
             return false;

@@ -12,7 +12,7 @@
 enum {
     sum_threads = 256,
     sum_slices = sum_threads / warp_size, /* warps that share columns */
-    group_rows = 256,
+    group_rows = 64,
     most_groups = 256
 };
 

@@ -61,19 +61,20 @@ static double activation_derivative(double x, enum activation kind)
     return NAN;
 }
 
-/* What becomes of one value of the product, bias included. */
+/* What becomes of one value of the product, bias included. It is a float, so that in fp32 an
+ * activation that is computed again from `before` has the same bits. */
 static void matmul_epilogue(struct kernels *k, const struct matmul *args, size_t at,
-                            double product)
+                            float product)
 {
     if (args->epilogue == EPILOGUE_ACTIVATION) {
         if (args->before != NULL)
             ref_store(k, args->before, at, product);
-        ref_store(k, args->out, at, activation((float)product, args->activation));
+        ref_store(k, args->out, at, activation(product, args->activation));
     } else if (args->epilogue == EPILOGUE_ACTIVATION_BACKWARD) {
         const double before = ref_load(k, args->before, at);
         ref_store(k, args->out, at, product * activation_derivative(before, args->activation));
     } else if (args->accumulate) {
-        ((float *)args->out)[at] = (float)product;
+        ((float *)args->out)[at] = product;
     } else {
         ref_store(k, args->out, at, product);
     }
@@ -107,7 +108,7 @@ void ref_matmul(struct kernels *k, const struct matmul *args)
             for (size_t i = 0; i < args->inner; i++)
                 sum += ref_load(k, args->a, r * a_row + i * a_inner) *
                        ref_load(k, args->b, i * b_inner + c * b_column);
-            matmul_epilogue(k, args, at, sum);
+            matmul_epilogue(k, args, at, (float)sum);
         }
     }
     if (args->accumulate && args->a_sums != NULL)

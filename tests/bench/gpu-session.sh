@@ -1,5 +1,5 @@
 #!/bin/sh
-# gpu-session.sh pack DIR                here: what the GPU machine needs, after `make gpu-programs`
+# gpu-session.sh pack DIR                here, after `make gpu-programs`: what is to travel
 # gpu-session.sh run DIR OUT [STEP...]   there: runs the steps, writes what they say to OUT
 #
 # For a machine that has a GPU, a driver, CUDA's libraries and perhaps PyTorch, but not this
@@ -92,6 +92,7 @@ device() {
 
 # sanitize TOOL, where the tool is.
 sanitize() {
+    case " $steps " in *" $1 "*) ;; *) return ;; esac
     if command -v compute-sanitizer >/dev/null 2>&1; then
         step "$1" "$1.txt" timeout 280 compute-sanitizer --tool "$1" --error-exitcode 9 \
             --target-processes all $start "$dir/check_cuda" --quick

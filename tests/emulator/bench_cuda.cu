@@ -322,8 +322,8 @@ static void fill_parameters(void)
 
 static void table(const char *title)
 {
-    printf("\n%s\n\n| operation | shape | ms | GB/s | TFLOP/s | floor, ms | of the floor's rate "
-           "|\n| --- | --- | ---: | ---: | ---: | ---: | ---: |\n", title);
+    printf("\n%s\n\n| operation | shape | ms | GB/s | TFLOP/s | floor, ms | of the floor's "
+           "rate |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |\n", title);
 }
 
 static void bench_tower(const struct shape *s)
@@ -342,8 +342,9 @@ static void bench_tower(const struct shape *s)
 /* rows x hidden x width, and the products of the same size beside it. */
 static void bench_products(size_t rows, size_t width)
 {
-    const struct shape fc = {rows, 4 * width, width, 0}, projection = {rows, width, 4 * width, 0},
-                       qkv = {rows, 3 * width, width, 0};
+    const struct shape fc = {rows, 4 * width, width, 0};
+    const struct shape projection = {rows, width, 4 * width, 0};
+    const struct shape qkv = {rows, 3 * width, width, 0};
     const double r = (double)rows, w = (double)width;
     const double small = 2 * r * w + 8 * w * w, large = 8 * r * w; /* bytes */
     const double flops = 8 * r * w * w;
@@ -405,8 +406,8 @@ static void print_head(void)
     if (cuda_graphs_open(&graphs, NULL, &error) != STATUS_OK)
         graphs = NULL;
     strftime(date, sizeof date, "%Y-%m-%d", gmtime_r(&now, &utc));
-    printf("%s, %.0f GB, %d multiprocessors; driver for CUDA %d.%d, runtime %d.%d, cublasLt %zu,"
-           " cudnn %zu; %s\n", device.name, (double)device.totalGlobalMem / 1e9,
+    printf("%s, %.0f GB, %d multiprocessors; driver for CUDA %d.%d, runtime %d.%d, "
+           "cublasLt %zu, cudnn %zu; %s\n", device.name, (double)device.totalGlobalMem / 1e9,
            device.multiProcessorCount, driver / 1000, driver % 1000 / 10, runtime / 1000,
            runtime % 1000 / 10, cublasLtGetVersion(),
            graphs == NULL ? 0 : cuda_graphs_version(graphs), date);

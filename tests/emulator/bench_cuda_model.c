@@ -18,17 +18,23 @@ static const struct model {
     size_t batch;
 } models[] = {
     {"B/16, 112 pixels, 16 tokens",
-     "{\"embed_dim\": 512, \"vision_cfg\": {\"image_size\": 112, \"layers\": 12, \"width\": 768,"
-     " \"patch_size\": 16}, \"text_cfg\": {\"context_length\": 16, \"vocab_size\": 49408,"
-     " \"width\": 512, \"heads\": 8, \"layers\": 12}}", 4096},
+     "{\"embed_dim\": 512,"
+     " \"vision_cfg\": {\"image_size\": 112, \"layers\": 12, \"width\": 768,"
+     "                  \"patch_size\": 16},"
+     " \"text_cfg\": {\"context_length\": 16, \"vocab_size\": 49408, \"width\": 512,"
+     "                \"heads\": 8, \"layers\": 12}}", 4096},
     {"L/16, 96 pixels, 8 tokens",
-     "{\"embed_dim\": 768, \"vision_cfg\": {\"image_size\": 96, \"layers\": 24, \"width\": 1024,"
-     " \"patch_size\": 16}, \"text_cfg\": {\"context_length\": 8, \"vocab_size\": 49408,"
-     " \"width\": 768, \"heads\": 12, \"layers\": 12}}", 2048},
+     "{\"embed_dim\": 768,"
+     " \"vision_cfg\": {\"image_size\": 96, \"layers\": 24, \"width\": 1024,"
+     "                  \"patch_size\": 16},"
+     " \"text_cfg\": {\"context_length\": 8, \"vocab_size\": 49408, \"width\": 768,"
+     "                \"heads\": 12, \"layers\": 12}}", 2048},
     {"H/14, 84 pixels, 8 tokens",
-     "{\"embed_dim\": 1024, \"vision_cfg\": {\"image_size\": 84, \"layers\": 32, \"width\": 1280,"
-     " \"head_width\": 80, \"patch_size\": 14}, \"text_cfg\": {\"context_length\": 8,"
-     " \"vocab_size\": 49408, \"width\": 1024, \"heads\": 16, \"layers\": 24}}", 1024},
+     "{\"embed_dim\": 1024,"
+     " \"vision_cfg\": {\"image_size\": 84, \"layers\": 32, \"width\": 1280,"
+     "                  \"head_width\": 80, \"patch_size\": 14},"
+     " \"text_cfg\": {\"context_length\": 8, \"vocab_size\": 49408, \"width\": 1024,"
+     "                \"heads\": 16, \"layers\": 24}}", 1024},
 };
 
 /* One batch in host memory. */

@@ -406,8 +406,8 @@ static void check_curves(struct scenes *s)
         CHECK_NEAR((double)ours[i], (double)truth[i],
                    i < 5 ? early_loss_tolerance : curve_tolerance, "fp32: loss of step %d", i);
     const double off = mean_difference(ours_16, truth), bound = mean_difference(naive, truth);
-    CHECK(off <= 2 * bound + 0.01, "bf16: the curve is off by %.3g on average, the cpu's by %.3g",
-          off, bound);
+    CHECK(off <= 2 * bound + 0.01,
+          "bf16: the curve is off by %.3g on average, the cpu's by %.3g", off, bound);
     CHECK(ours_16[STEPS - 1] < ours_16[0] - 0.5f && ours[STEPS - 1] < ours[0] - 0.5f,
           "it learns: from %.3f to %.3f", (double)ours[0], (double)ours[STEPS - 1]);
     printf("50 steps on scenes: loss %.4f to %.4f; from the cpu's fp32, on average: fp32 %.1e, "
@@ -457,7 +457,8 @@ static void check_scenes(void)
 {
     struct scenes s = {0};
     struct error error;
-    if (clip_config_parse(&s.config, scene_model, strlen(scene_model), NULL, &error) != STATUS_OK)
+    if (clip_config_parse(&s.config, scene_model, strlen(scene_model), NULL, &error) !=
+        STATUS_OK)
         stop(error.text);
     s.images = allocate((size_t)SCENE_BATCH * SCENE_SIDE * SCENE_SIDE * 3);
     s.patches = allocate((size_t)SCENE_BATCH * SCENE_SIDE * SCENE_SIDE * 3);

@@ -1,7 +1,8 @@
-/* check_graphs [LIBCUDA|--device] - whether cuDNN takes the graphs that the backend asks it for: each
- * product with an activation of the towers of B/16, L/16 and H/14, forward and backward, is
- * described to cuDNN together with a GPU that need not be there, and the engines are counted
- * that its heuristics name and that support the graph, deterministically and in full precision.
+/* check_graphs [LIBCUDA|--device] - whether cuDNN takes the graphs that the backend asks it
+ * for: each product with an activation of the towers of B/16, L/16 and H/14, forward and
+ * backward, is described to cuDNN together with a GPU that need not be there, and the engines
+ * are counted that its heuristics name and that support the graph, in a fixed order of sums and
+ * in full precision.
  * Nothing is compiled and nothing run. Exit 0 where every graph has an engine, 69 where there
  * is no cuDNN.
  *
@@ -18,8 +19,8 @@
 #include "kernels/cuda/cuda_graph.h"
 #include "tests/unit/check.h"
 
-/* What cuDNN writes of a device; figures of the three from nvidia's manuals and, for the
- * Hopper ones, from what their driver said. cudaDeviceId, driver and clocks are of no weight. */
+/* What cuDNN writes of a device; figures of the three from nvidia's manuals. cudaDeviceId,
+ * driver and clocks are of no weight. */
 #define DEVICE(name, version, multiprocessors, shared, l2, memory, clock, memory_clock)      \
     "{\"cudaDeviceId\": 0, \"deviceVer\": " version ", \"driverVer\": 13000, "               \
     "\"deviceName\": \"" name "\", \"maxGridSize\": [2147483647, 65535, 65535], "            \

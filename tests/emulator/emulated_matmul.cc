@@ -1,5 +1,7 @@
-/* Matrix products for the emulated backend, in place of the library's: plain loops, sums and
- * epilogues in double, results rounded once. */
+/* Matrix products for the emulated backend, in place of the library's: plain loops, sums in
+ * double. Products with an even number of columns are ended here, in double and rounded once;
+ * the others by the kernels that end those of the library, which read them rounded. */
+#include "kernels/cuda/cuda_epilogue.h"
 #include "kernels/cuda/cuda_matmul.h"
 #include "kernels/cuda/device.h"
 
@@ -92,25 +94,63 @@ static void end_product(const struct matmul *args, enum element type, size_t at,
     put_at(args->out, type, at, x);
 }
 
+/* What is left of `args` when bias and epilogue are taken from it. */
+static struct matmul bare_product(const struct matmul *args)
+{
+    struct matmul bare = *args;
+    if (args->epilogue == EPILOGUE_ACTIVATION && args->before != NULL)
+        bare.out = args->before;
+    bare.bias = NULL;
+    bare.before = NULL;
+    bare.epilogue = EPILOGUE_NONE;
+    return bare;
+}
+
+static void end_by_kernels(const struct cuda_queue *q, enum element type,
+                           const struct matmul *args, void *product)
+{
+    const size_t n = args->rows * args->columns;
+    if (args->bias != NULL)
+        cuda_add_bias(q, type, product, args->bias, args->rows, args->columns);
+    if (args->epilogue == EPILOGUE_ACTIVATION)
+        cuda_activation_forward(q, type, args->out, product, n, args->activation);
+    else if (args->epilogue == EPILOGUE_ACTIVATION_BACKWARD)
+        cuda_activation_backward(q, type, args->out, product, args->before, n,
+                                 args->activation);
+}
+
+static void add_sums(const struct cuda_queue *q, enum element type, const struct matmul *args)
+{
+    void *parts = NULL;
+    if (!args->a_transposed) {
+        cuda_sum_columns(q, type, args->a_sums, args->a, args->rows, args->inner);
+    } else if (cudaMalloc(&parts, cuda_sum_rows_floats(args->inner, args->rows) *
+                                      sizeof(float)) == cudaSuccess) {
+        cuda_sum_rows(q, type, args->a_sums, args->a, args->inner, args->rows, args->rows,
+                      (float *)parts);
+        cudaFree(parts);
+    }
+}
+
 enum status cuda_matmul_run(struct cuda_matmul *m, const struct cuda_queue *q,
                             enum element operands, enum element result,
                             const struct matmul *args, struct error *error)
 {
+    const bool by_kernels = args->columns % 2 != 0 && !args->accumulate;
+    const struct matmul product = by_kernels ? bare_product(args) : *args;
     (void)m;
     (void)error;
     emulator_stream_run((cudaStream_t)q->stream);
-    for (size_t row = 0; row < args->rows; row++) {
-        double a_sum = 0;
-        for (size_t i = 0; i < args->inner; i++)
-            a_sum += a_at(args, operands, row, i);
-        if (args->accumulate && args->a_sums != NULL)
-            args->a_sums[row] = (float)((double)args->a_sums[row] + a_sum);
+    for (size_t row = 0; row < args->rows; row++)
         for (size_t column = 0; column < args->columns; column++) {
             double sum = 0;
             for (size_t i = 0; i < args->inner; i++)
                 sum += a_at(args, operands, row, i) * b_at(args, operands, i, column);
-            end_product(args, result, row * args->columns + column, sum);
+            end_product(&product, result, row * args->columns + column, sum);
         }
-    }
+    if (by_kernels)
+        end_by_kernels(q, result, args, product.out);
+    if (args->accumulate && args->a_sums != NULL)
+        add_sums(q, operands, args);
     return STATUS_OK;
 }

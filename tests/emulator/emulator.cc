@@ -588,14 +588,13 @@ static struct {
     size_t bytes;
 } pinned[most_pinned];
 
+static void task_run(const struct task &task);
+
 static void stream_run_until(cudaStream_t stream, uint64_t until)
 {
     while (stream != NULL && stream->done < until && stream->done < stream->asked) {
         const struct task task = stream->task[stream->done++ % most_waiting];
-        if (task.to != NULL)
-            memcpy(task.to, task.from, task.bytes);
-        else
-            stream_run_until(task.other, task.until);
+        task_run(task);
     }
 }
 
@@ -604,9 +603,21 @@ void emulator_stream_run(cudaStream_t stream)
     stream_run_until(stream, UINT64_MAX);
 }
 
+static void task_run(const struct task &task)
+{
+    if (task.to != NULL)
+        memcpy(task.to, task.from, task.bytes);
+    else
+        stream_run_until(task.other, task.until);
+}
+
 /* Where there is no room the oldest task is done, as a device may at any time. */
 static void stream_add(cudaStream_t stream, const struct task &task)
 {
+    if (stream == NULL) {
+        task_run(task);
+        return;
+    }
     if (stream->asked - stream->done == most_waiting)
         stream_run_until(stream, stream->done + 1);
     stream->task[stream->asked++ % most_waiting] = task;
@@ -644,6 +655,12 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
     return cudaSuccess;
 }
 
+cudaError_t cudaStreamQuery(cudaStream_t stream)
+{
+    emulator_stream_run(stream);
+    return cudaSuccess;
+}
+
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
 {
     (void)flags;
@@ -668,7 +685,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     event->stream = stream;
-    event->until = stream->asked;
+    event->until = stream == NULL ? 0 : stream->asked;
     return cudaSuccess;
 }
 

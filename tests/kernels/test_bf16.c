@@ -1,7 +1,7 @@
 /* What PRECISION_AMP_BF16 means. The rounding itself, on every bfloat16 and on what lies
  * between two, by both backends and each instruction set; and every operation of the reference
- * against itself in fp32: from the same inputs, its results are those of fp32, rounded. (For the
- * cpu backend's operations see test_cpu_against_ref.c.) */
+ * against itself in fp32: from the same inputs, its results are those of fp32, rounded.
+ * (test_cpu_against_ref.c has the operations of the cpu backend.) */
 #include <math.h>
 
 #include "kernels/kernels.h"

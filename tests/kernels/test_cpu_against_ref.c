@@ -264,10 +264,10 @@ static void test_matmul(void)
 /* More than a block of the cpu backend: of rows, of rows and inner, of inner. */
 static void test_matmul_blocks(void)
 {
-    test_matmul_case(811, 517, 3, 10);
-    test_epilogue_case(811, 517, 3, 10, ACTIVATION_QUICK_GELU);
+    test_matmul_case(1601, 517, 3, 10);
+    test_epilogue_case(1601, 517, 3, 10, ACTIVATION_QUICK_GELU);
     for (unsigned flags = 0; flags < 4; flags++) {
-        test_matmul_case(401, 5, 1003, flags);
+        test_matmul_case(801, 5, 1003, flags);
         test_matmul_case(131, 3, 9001, 4 | flags);
     }
 }
