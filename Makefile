@@ -220,6 +220,7 @@ install: all
 	install -m 644 $(manuals) $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 pipelines/models/*.json $(DESTDIR)$(PREFIX)/share/clipipe/models
 	install -m 644 $(library) $(DESTDIR)$(PREFIX)/lib
+	$(if $(cuda_wanted),install $(build)/lib/libclipipe-cuda.so $(DESTDIR)$(PREFIX)/lib)
 	for layer in base stream formats frame; do \
 	    install -d $(DESTDIR)$(PREFIX)/include/clipipe/$$layer; \
 	    install -m 644 common/$$layer/*.h $(DESTDIR)$(PREFIX)/include/clipipe/$$layer; \
@@ -232,6 +233,7 @@ install: all
 
 uninstall:
 	rm -f $(programs:$(bin)/%=$(DESTDIR)$(PREFIX)/bin/%) \
+	    $(DESTDIR)$(PREFIX)/lib/libclipipe-cuda.so \
 	    $(manuals:stages/%=$(DESTDIR)$(PREFIX)/share/man/man1/%) \
 	    $(DESTDIR)$(PREFIX)/lib/libclipipe.a $(DESTDIR)$(PREFIX)/lib/pkgconfig/clipipe.pc
 	rm -rf $(DESTDIR)$(PREFIX)/include/clipipe $(DESTDIR)$(PREFIX)/share/clipipe

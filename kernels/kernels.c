@@ -21,10 +21,10 @@ static const struct {
 enum status kernels_open(struct kernels **k, const char *device, enum precision precision,
                          int threads, struct error *error)
 {
-    if (strcmp(device, "auto") == 0)
-        return cuda_load(k, precision, threads, error) == STATUS_OK
-                   ? STATUS_OK
-                   : cpu_open(k, precision, threads, error);
+    if (strcmp(device, "auto") == 0) {
+        enum status status = cuda_load(k, precision, threads, error);
+        return status == STATUS_UNAVAILABLE ? cpu_open(k, precision, threads, error) : status;
+    }
     for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++)
         if (strcmp(device, backends[i].name) == 0)
             return backends[i].open(k, precision, threads, error);

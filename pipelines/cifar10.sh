@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 [ $# -ge 1 ] || { echo "usage: cifar10.sh DATA [DIR]" >&2; exit 64; }
 data=$1 out=${2:-run/cifar10}
 PATH=$PWD/build/bin:$PATH
-make -s -j"$(nproc)"
+make -s -j"$(nproc)" CUDA=0
 . pipelines/library.sh
 begin_run "$out"
 

@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 out=${1:-run/quickstart}
 
 sh pipelines/setup.sh
-make -s -j"$(nproc)"
+make -s -j"$(nproc)" CUDA=0
 PATH=$PWD/build/bin:$PATH
 . pipelines/library.sh
 begin_run "$out"

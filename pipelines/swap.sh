@@ -8,7 +8,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 out=${1:-run/swap}
-make -s -j"$(nproc)"
+make -s -j"$(nproc)" CUDA=0
 PATH=$PWD/build/bin:$PATH
 . pipelines/library.sh
 begin_run "$out"

@@ -247,10 +247,11 @@ static void begin_training(struct run *run, struct record *first)
         training_cost_sample_flops(&plan->config, plan->shape.kept, &plan->settings.freeze);
     stage_note(run->stage,
                "%.2f M parameters, %zu image tokens, %zu text tokens, %.3f GFLOP a sample in "
-               "training, %" PRId64 " steps of %zu; a loss of %.2f is chance",
+               "training, %" PRId64 " steps of %zu on %s; a loss of %.2f is chance",
                (double)run->trainer.clip->table.total * 1e-6, plan->shape.kept + 1,
                plan->config.text.context_length, 1e-9 * flops,
-               plan->settings.schedule.steps, plan->shape.most, log((double)plan->shape.most));
+               plan->settings.schedule.steps, plan->shape.most, run->kernels->name,
+               log((double)plan->shape.most));
     metrics_begin(&run->metrics, run->trainer.progress.samples, flops);
 }
 

@@ -1,4 +1,4 @@
-/* metrics.h - train-step's lines of JSON: how a run goes, and whether its device waits for data. */
+/* metrics.h - train-step's lines of JSON: how a run goes, and how long its device waits. */
 #ifndef FRAME_METRICS_H
 #define FRAME_METRICS_H
 

@@ -139,7 +139,7 @@ rehearse() {
         recipe "$script" "$training" >"$work/metrics" 2>"$work/err"
         check "$script $training: $(grep -v working "$work/err" | tail -n 1)" [ $? -eq 0 ]
         check "$script $training takes two steps" [ "$(wc -l <"$work/metrics")" -eq 2 ]
-        check "$script $training has $1" grep -q "parameters, $1, .* 2 steps of 8;" "$work/err"
+        check "$script $training has $1" grep -q "parameters, $1, .* 2 steps of 8 on [a-z]*;" "$work/err"
         [ -z "$from" ] || check "$script $training starts from $from" grep -q \
             "starting from the weights in $work/$script/$from/step-00000002" "$work/err"
         from=$training

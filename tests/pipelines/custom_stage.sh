@@ -9,7 +9,7 @@ asan) flags=-fsanitize=address,undefined ;;
 tsan) flags=-fsanitize=thread ;;
 esac
 
-make -s install VARIANT="${variant:-release}" PREFIX="$work/prefix" >"$work/install.out" 2>&1 ||
+make -s install CUDA=0 VARIANT="${variant:-release}" PREFIX="$work/prefix" >"$work/install.out" 2>&1 ||
     { cat "$work/install.out"; fail "make install"; report; }
 scene-shards -q --count 60 --test-count 1 --size 40 --seed 3 --out "$work/scenes"
 shard-reader -q --batch 16 "$work/scenes/train/0.tar.zst" | image-decode -q --size 40 >"$work/in.rec"
