@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -23,6 +24,15 @@ static bool beside_program(char path[PATH_MAX])
         return false;
     memcpy(slash, library, sizeof library);
     return true;
+}
+
+/* The driver's device nodes: on Linux, and on Linux below Windows. */
+bool cuda_is_expected(void)
+{
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    if (visible != NULL && (visible[0] == '\0' || strcmp(visible, "-1") == 0))
+        return false;
+    return access("/dev/nvidiactl", F_OK) == 0 || access("/dev/dxg", F_OK) == 0;
 }
 
 enum status cuda_load(struct kernels **k, enum precision precision, int threads,

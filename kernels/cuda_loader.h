@@ -3,8 +3,13 @@
 #ifndef KERNELS_CUDA_LOADER_H
 #define KERNELS_CUDA_LOADER_H
 
+#include <stdbool.h>
+
 #include "base/error.h"
 #include "kernels/kernels.h"
+
+/* Whether this machine shows a GPU to the process, whatever became of driver and library. */
+bool cuda_is_expected(void);
 
 /* Looks for libclipipe-cuda.so in ../lib beside the running program's directory, then where the
  * dynamic linker looks. `threads` is not used. STATUS_UNAVAILABLE where there is none, no

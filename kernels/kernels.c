@@ -23,7 +23,8 @@ enum status kernels_open(struct kernels **k, const char *device, enum precision 
 {
     if (strcmp(device, "auto") == 0) {
         enum status status = cuda_load(k, precision, threads, error);
-        return status == STATUS_UNAVAILABLE ? cpu_open(k, precision, threads, error) : status;
+        return status == STATUS_OK || cuda_is_expected() ? status
+                                                         : cpu_open(k, precision, threads, error);
     }
     for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++)
         if (strcmp(device, backends[i].name) == 0)

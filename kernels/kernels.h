@@ -223,7 +223,8 @@ struct kernels {
                          float weight);
 };
 
-/* device: "ref", "cpu", "cuda", or "auto", which is cuda where there is a GPU and cpu where not.
+/* device: "ref", "cpu", "cuda", or "auto", which is cuda where the process is shown a GPU, and
+ * fails where that cannot be used, and cpu where not.
  * threads: 0 means one per processor; ref uses one always.
  * STATUS_USAGE for an unknown name, STATUS_UNAVAILABLE where the device is absent. */
 enum status kernels_open(struct kernels **k, const char *device, enum precision precision,

@@ -24,6 +24,7 @@ import argparse
 import contextlib
 import fnmatch
 import json
+import math
 import os
 import pickle
 import re
@@ -71,7 +72,10 @@ def load_pieces(path):
     for name in sorted(set(index["weight_map"].values())):
         if os.path.basename(name) != name:
             fail(DATA, f"{path}: '{name}' is not the name of a file beside it")
-        state.update(load_file(os.path.join(os.path.dirname(path), name)))
+        piece = os.path.join(os.path.dirname(path), name)
+        if not os.path.exists(piece):
+            fail(NO_INPUT, f"{piece}: no such file, which {os.path.basename(path)} names")
+        state.update(load_file(piece))
     lacking = set(index["weight_map"]) - set(state)
     if lacking:
         fail(DATA, f"{path}: no piece has {min(lacking)}")
@@ -85,11 +89,21 @@ def is_torchscript(path):
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
+def check_archive(path):
+    """torch does not look at the checksums that the archive has."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            fail(DATA, f"{path}: damaged: the checksum of {damaged} is wrong")
+
+
 def load_any(path):
     if path.endswith(".index.json"):
         return load_pieces(path)
     if path.endswith(".safetensors"):
         return load_file(path)
+    check_archive(path)
     if is_torchscript(path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -105,8 +119,10 @@ def load(path):
         fail(NO_INPUT, f"{problem.filename or path}: no such file")
     except IsADirectoryError:
         fail(NO_INPUT, f"{path}: a directory, expected a file")
-    except OSError as problem:
-        fail(NO_INPUT, f"{path}: {problem.strerror or problem}")
+    except PermissionError as problem:
+        fail(NO_INPUT, f"{path}: {problem.strerror}")
+    except OSError as problem:  # of what is read, not of opening it
+        fail(DATA, f"{path}: cannot be loaded: {problem.strerror or problem}")
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError):
         fail(DATA, f"{path}: not a list of the pieces of a safetensors file")
     except SafetensorError as problem:
@@ -221,6 +237,30 @@ def expected_shapes(config):
     return size
 
 
+def expected_names(config):
+    """Of all tensors of a model of open_clip's own transformers, flat."""
+    vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
+    names = {"logit_scale", "token_embedding.weight", "positional_embedding",
+             "visual.class_embedding", "visual.positional_embedding", "visual.conv1.weight",
+             "visual.proj"}
+    norms = {"ln_final", "visual.ln_post"} | (set() if vision.get("no_ln_pre") else {"visual.ln_pre"})
+    if config.get("init_logit_bias") is not None:
+        names.add("logit_bias")
+    if text.get("proj_bias"):
+        names |= {"text_projection.weight", "text_projection.bias"}
+    elif text.get("proj_type", "linear") == "linear":
+        names.add("text_projection")
+    for tower, cfg in ("visual.", vision), ("", text):
+        for layer in range(cfg.get("layers", 12)):
+            block = f"{tower}transformer.resblocks.{layer}."
+            norms |= {block + part for part in
+                      ("ln_1", "ln_2", "attn.out_proj", "mlp.c_fc", "mlp.c_proj")}
+            names |= {block + "attn.in_proj_weight", block + "attn.in_proj_bias"}
+            if cfg.get("ls_init_value") is not None:
+                names |= {block + "ls_1.gamma", block + "ls_2.gamma"}
+    return names | {norm + end for norm in norms for end in (".weight", ".bias")}
+
+
 def check(path, state, config):
     try:
         shapes = expected_shapes(config)
@@ -234,6 +274,14 @@ def check(path, state, config):
         if found != shape:
             fail(DATA, f"{path}: {name} is {found or 'absent'}, the configuration has "
                        f"{shape or 'fewer layers'}")
+    names = expected_names(config)
+    for name in sorted(names - set(state)):
+        fail(DATA, f"{path}: {name} is absent, the configuration has it")
+    for name in sorted(set(state) - names):
+        fail(DATA, f"{path}: {name} is none of the tensors that the configuration has")
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            fail(DATA, f"{path}: {name} holds values that are not finite")
 
 
 # ---- writing ----
@@ -251,6 +299,9 @@ def write_weights(out, name, state, custom, dtype):
     part = os.path.join(out, name + ".part")
     try:
         save_file(tensors, part, metadata={"format": "pt"})
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(part, 0o666 & ~mask)  # safetensors makes files for their owner alone
         os.replace(part, os.path.join(out, name))
     except (OSError, SafetensorError) as problem:
         with contextlib.suppress(OSError):
@@ -273,6 +324,20 @@ class Parser(argparse.ArgumentParser):
         fail(USAGE, f"{message}; --help lists the options")
 
 
+def finite(text):
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return value
+
+
+def positive(text):
+    value = finite(text)
+    if value <= 0:
+        raise ValueError
+    return value
+
+
 def parse():
     summary, _, rest = __doc__.partition("\n\n")
     parser = Parser(prog="convert-checkpoint.py", description=summary.split(" - ", 1)[1],
@@ -285,9 +350,9 @@ def parse():
     parser.add_argument("--force-quick-gelu", action="store_true",
                         help="the weights were trained with QuickGELU")
     parser.add_argument("--dtype", choices=["F32", "F16", "BF16"], help="of all that is written")
-    parser.add_argument("--image-mean", type=float, nargs=3, metavar=("R", "G", "B"),
+    parser.add_argument("--image-mean", type=finite, nargs=3, metavar=("R", "G", "B"),
                         help="preprocessing for open_clip_config.json; as these two [OpenAI's]")
-    parser.add_argument("--image-std", type=float, nargs=3, metavar=("R", "G", "B"))
+    parser.add_argument("--image-std", type=positive, nargs=3, metavar=("R", "G", "B"))
     parser.add_argument("--image-interpolation", choices=["bicubic", "bilinear"])
     parser.add_argument("--image-resize-mode", choices=["shortest", "longest", "squash"])
     return parser.parse_args()

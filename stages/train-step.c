@@ -8,6 +8,7 @@
  * Ends: after --steps; with the stream; by SIGTERM, SIGINT, SIGUSR1 after a checkpoint (75). */
 #include <inttypes.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -192,7 +193,8 @@ static bool resume(struct run *run)
     if (!options.resume_changed)
         stage_check(run->stage,
                     run_facts_compare(&checkpoint, &run->given, &run->about,
-                                      run->batch.has_position, options.out, &error),
+                                      &run->plan.config.preprocess, run->batch.has_position,
+                                      options.out, &error),
                     &error);
     stage_check(run->stage, trainer_resume(&run->trainer, &checkpoint, &error), &error);
     stage_note(run->stage, "resumed %s after %" PRId64 " steps", checkpoint.path,
@@ -241,6 +243,7 @@ static void begin_training(struct run *run, struct record *first)
     stage_check(run->stage, status, &error);
     if (!options.resume || !resume(run))
         start(run);
+    run->batch.seen = (uint64_t)run->trainer.progress.samples;
     checkpoint_close(&plan->init);
     run->begun = true;
     double flops =
@@ -279,14 +282,24 @@ static void finish_step(struct run *run)
         stage_fail(run->stage, (trainer_name_samples(&run->trainer, &run->batch, &result,
                                                      options.out, &error), &error));
     int64_t step = run->trainer.optimizer.step;
+    enum status status = STATUS_OK;
     if (step % options.log_every == 0 || trainer_done(&run->trainer))
-        stage_check(run->stage,
-                    metrics_print(&run->metrics, &run->trainer, &result, stdout, &error),
-                    &error);
-    if (step % options.save_every == 0)
+        status = metrics_print(&run->metrics, &run->trainer, &result, stdout, &error);
+    if (status != STATUS_OK || step % options.save_every == 0)
         save(run);
+    stage_check(run->stage, status, &error);
     stage_progress(run->stage, (uint64_t)run->trainer.progress.samples,
                    (uint64_t)run->plan.settings.schedule.steps * run->plan.shape.most);
+}
+
+/* Ends the run where a record is refused; what was trained is saved first. */
+static void check_input(struct run *run, enum status status, const struct error *error)
+{
+    if (status == STATUS_OK)
+        return;
+    finish_step(run);
+    save(run);
+    stage_fail(run->stage, error);
 }
 
 /* Begins a step on the full batch. The next batch is collected while the device is at work;
@@ -297,8 +310,8 @@ static void begin_step(struct run *run)
     const struct clip_batch batch = batch_builder_batch(&run->batch);
     metrics_end_wait(&run->metrics);
     finish_step(run);
-    stage_check(run->stage,
-                trainer_begin(&run->trainer, &batch, run->batch.last_position, &error), &error);
+    check_input(run, trainer_begin(&run->trainer, &batch, run->batch.last_position, &error),
+                &error);
     batch_builder_clear(&run->batch);
     if (run->kernels->idle(run->kernels) || trainer_has_begun_all(&run->trainer)) {
         finish_step(run);
@@ -324,10 +337,9 @@ static void consume(struct run *run, struct record *record)
 {
     struct error error;
     size_t batch, taken;
-    stage_check(run->stage, record_batch(record, &batch, &error), &error);
+    check_input(run, record_batch(record, &batch, &error), &error);
     for (size_t from = 0; from < batch && !trainer_done(&run->trainer); from += taken) {
-        stage_check(run->stage,
-                    batch_builder_take(&run->batch, record, from, &taken, &error), &error);
+        check_input(run, batch_builder_take(&run->batch, record, from, &taken, &error), &error);
         if (run->batch.count == run->batch.capacity) {
             begin_step(run);
             stop_if_asked(run);
@@ -369,7 +381,9 @@ static void train_all(struct run *run)
         error_set(&error, STATUS_DATA,
                   "the stream ended after %" PRId64 " of %" PRId64 " steps",
                   run->trainer.optimizer.step, run->plan.settings.schedule.steps);
-        error_hint(&error, "give shard-reader more --epochs; the checkpoint is saved");
+        error_hint(&error, run->trainer.saved_step > 0
+                               ? "give shard-reader more --epochs; the checkpoint is saved"
+                               : "give shard-reader more --epochs");
         stage_fail(run->stage, &error);
     }
     if (!more)
@@ -390,6 +404,7 @@ int main(int argc, char **argv)
 
     waiting_be_passive(argv);
     stage_begin(&stage, &program, argc, argv);
+    signal(SIGPIPE, SIG_IGN); /* nobody reads the metrics: what was trained is saved first */
     stage_check(&stage, stop_signal_open(&run.signal_fd, &error), &error);
     begin(&run);
     stage_open_input(&stage);

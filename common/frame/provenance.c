@@ -61,7 +61,9 @@ enum status provenance_compare(const struct metadata *now, const struct metadata
         const char *old = metadata_get(before, now->entries[i].key);
         if (old != NULL && strcmp(old, now->entries[i].value) != 0)
             return error_set(error, STATUS_USAGE, "--%s is %s, the checkpoint was made with %s",
-                             now->entries[i].key, now->entries[i].value, old);
+                             now->entries[i].key,
+                             now->entries[i].value[0] == '\0' ? "not given" : now->entries[i].value,
+                             old[0] == '\0' ? "none" : old);
     }
     return STATUS_OK;
 }

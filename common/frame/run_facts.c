@@ -133,12 +133,28 @@ static enum status compare_start(const struct metadata *facts, const int64_t at[
                      expected);
 }
 
+static enum status compare_color(const char *name, const double now[3],
+                                 const double before[3], struct error *error)
+{
+    char ours[TRIPLE_SIZE], theirs[TRIPLE_SIZE];
+    if (memcmp(now, before, 3 * sizeof *now) == 0)
+        return STATUS_OK;
+    return error_set(error, STATUS_DATA, "the image %s is %s, the checkpoint was made with %s",
+                     name, format_triple(ours, now), format_triple(theirs, before));
+}
+
 enum status run_facts_compare(const struct checkpoint *checkpoint,
                               const struct metadata *settings, const struct metadata *about,
-                              bool has_position, const char *out, struct error *error)
+                              const struct preprocess_config *preprocess, bool has_position,
+                              const char *out, struct error *error)
 {
+    const struct preprocess_config *before = &checkpoint->config.preprocess;
     if (provenance_compare(settings, &checkpoint->state.header.metadata, error) != STATUS_OK)
         return error_hint(error, "give the same options, or --resume-changed");
+    if (compare_color("mean", preprocess->mean, before->mean, error) != STATUS_OK ||
+        compare_color("std", preprocess->std, before->std, error) != STATUS_OK)
+        return error_hint(error, "give image-decode the same --mean and --std, or train-step "
+                                 "--resume-changed");
     if (has_position &&
         compare_start(about, checkpoint->progress.position, error) != STATUS_OK)
         return error_hint(error, "give shard-reader --start %s, or train-step --resume-changed",

@@ -47,6 +47,7 @@ enum status run_facts_collect(const struct metadata *facts, const char *provenan
  * `out` is the directory that the hint names. */
 enum status run_facts_compare(const struct checkpoint *checkpoint,
                               const struct metadata *settings, const struct metadata *about,
-                              bool has_position, const char *out, struct error *error);
+                              const struct preprocess_config *preprocess, bool has_position,
+                              const char *out, struct error *error);
 
 #endif

@@ -196,6 +196,7 @@ void stage_begin(struct stage *stage, const struct program *program, int argc, c
 
     keep_standard_descriptors();
     signal(SIGPIPE, SIG_DFL);
+    signal(SIGXFSZ, SIG_IGN); /* a write beyond `ulimit -f` then fails like any other */
     *stage = (struct stage){.program = program, .start_ns = clock_now_ns(), .input_fd = -1};
 
     enum status status = options_parse(parts, count, argc, argv, &first_operand, &error);

@@ -50,6 +50,15 @@ static enum status find_steps(const struct train_options *o, int64_t *steps,
         return error_set(error, STATUS_USAGE, "--warmup %" PRId64 " is not shorter than the "
                                               "run of %" PRId64 " steps",
                          o->warmup, *steps);
+    bool cools = o->scheduler == SCHEDULE_CONST_COOLDOWN;
+    if (o->cooldown_steps != 0 && !cools)
+        return error_set(error, STATUS_USAGE,
+                         "--cooldown-steps is for --lr-scheduler const-cooldown");
+    if (cools && o->warmup + o->cooldown_steps > *steps)
+        return error_set(error, STATUS_USAGE,
+                         "--warmup %" PRId64 " and --cooldown-steps %" PRId64 " are longer than "
+                         "the run of %" PRId64 " steps",
+                         o->warmup, o->cooldown_steps, *steps);
     if (o->cooldown_steps > *steps)
         return error_set(error, STATUS_USAGE, "--cooldown-steps %" PRId64 " is longer than "
                                               "the run of %" PRId64 " steps",
@@ -150,6 +159,12 @@ enum status train_plan_make(struct train_plan *plan, const struct train_options 
     settle_run(plan, options, steps);
     if (options->init != NULL)
         status = checkpoint_open_latest(&plan->init, options->init, warning, error);
+    if (status == STATUS_NO_INPUT && options->resume && options->out != NULL) {
+        struct error at_init = *error; /* the run itself has what is wanted of it */
+        status = checkpoint_open_latest(&plan->init, options->out, warning, error);
+        if (status == STATUS_NO_INPUT)
+            *error = at_init;
+    }
     if (status == STATUS_OK)
         status = load_config(plan, options, error);
     if (status != STATUS_OK)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,6 +17,16 @@ static enum status lock_directory(const char *path, int *lock, struct error *err
         return error_set_errno(error, STATUS_IO, "cannot open %s", path);
     if (flock(*lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
         return error_set(error, STATUS_RETRY, "another train-step is saving into %s", path);
+    return STATUS_OK;
+}
+
+/* Better now than at the first checkpoint. */
+static enum status try_writing(const char *path, struct error *error)
+{
+    char probe[STEP_PATH_MAX];
+    snprintf(probe, sizeof probe, "%s/.clipipe-probe", path);
+    if ((mkdir(probe, 0777) != 0 && errno != EEXIST) || rmdir(probe) != 0)
+        return error_set_errno(error, STATUS_IO, "cannot write in %s", path);
     return STATUS_OK;
 }
 
@@ -37,6 +48,8 @@ enum status run_directory_claim(const char *path, bool resume, int *lock, struct
     if (mkdir(path, 0777) != 0 && errno != EEXIST)
         return error_set_errno(error, STATUS_IO, "cannot create %s", path);
     enum status status = lock_directory(path, lock, error);
+    if (status == STATUS_OK)
+        status = try_writing(path, error);
     if (status == STATUS_OK)
         status = checkpoint_remove_leftovers(path, error);
     if (status == STATUS_OK && !resume)

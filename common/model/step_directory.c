@@ -50,6 +50,11 @@ static enum status list_names(const char *out, const char *suffix, int64_t **ste
     *steps = NULL;
     *count = 0;
     DIR *directory = opendir(out);
+    if (directory == NULL && errno == ENOTDIR) {
+        error_set(error, STATUS_NO_INPUT, "%s is no directory, as checkpoints are", out);
+        return error_hint(error, "pipelines/convert-checkpoint.py makes one of a .pt or "
+                                 ".safetensors file");
+    }
     if (directory == NULL)
         return errno == ENOENT ? STATUS_OK
                                : error_set_errno(error, STATUS_IO, "cannot open %s", out);

@@ -167,7 +167,7 @@ enum status trainer_name_samples(const struct trainer *trainer,
                                  struct error *error)
 {
     struct error io_error;
-    char path[512], keys[160];
+    char path[STEP_PATH_MAX], keys[160];
     int64_t step = trainer->optimizer.step + 1;
     snprintf(path, sizeof path, "%s/step-%08" PRId64 ".bad-keys.txt", out, step);
     enum status written = batch_builder_write_keys(batch, path, keys, sizeof keys, &io_error);

@@ -23,8 +23,10 @@
 #include "model/weights.h"
 
 /* What a tower in training keeps of its forward pass, by width C a token and layer, without
- * layer scale. What is not kept is computed again by the backward pass, from the same values
- * (Chen et al., "Training deep nets with sublinear memory cost", 2016). */
+ * layer scale. What is not kept is computed again by the backward pass (Chen et al., "Training
+ * deep nets with sublinear memory cost", 2016), to the same bits, but that in bfloat16
+ * RECOMPUTE_LIGHT takes the activation of the rounded `fc`, the forward pass of the value
+ * before it was rounded. */
 enum recompute {
     RECOMPUTE_NONE,  /* 16 C: everything */
     RECOMPUTE_LIGHT, /* 10 C: all but the norms and the activation, which cost no product */

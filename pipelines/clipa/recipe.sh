@@ -85,10 +85,17 @@ run_last() { if [ -z "$dry_run" ]; then "$@"; else run "$@" | sed '$s/ |$//'; fi
 # plan SAMPLES BATCH ACCUM: the length of a training, and how many batches make one step. The
 # variables SAMPLES, BATCH and ACCUM come first; BATCH alone leaves the step as large as it is.
 plan() {
+    for variable in BATCH ACCUM SAMPLES; do
+        eval "value=\${$variable:-1}"
+        case $value in
+        *[!0-9]* | 0*) usage "$variable is '$value', expected a whole number from 1" ;;
+        esac
+    done
     batch=${BATCH:-$2}
     accum=${ACCUM:-$(($2 * $3 / batch))}
     step=$((batch * accum))
     steps=$((${SAMPLES:-$1} / step))
+    [ $steps -ge 1 ] || usage "SAMPLES is $SAMPLES, less than a step of $step"
     [ $step -eq $(($2 * $3)) ] ||
         echo "$stage: a step of $step samples, --lr and --warmup are for $(($2 * $3))" >&2
     if [ -n "$dry_run" ]; then
@@ -144,8 +151,8 @@ predict() {
             ONE_TRAINING=yes sh "$0" "$training" --dry-run 2>/dev/null
         fi | sed -n "s/^run.compute:/recipe.compute.$training:/p"
     done | awk '
-        { printf "%-32s%s %s\n", $1, $2, $3; sum += $2 }
-        END { printf "%-32s%.4g EFLOP\n", "recipe.compute:", sum }'
+        { printf "%-36s%s %s\n", $1, $2, $3; sum += $2 }
+        END { printf "%-36s%.4g EFLOP\n", "recipe.compute:", sum }'
 }
 
 # evaluate OPTION...: classifies the test split of $data, a data set in CLIP_benchmark's layout,

@@ -122,7 +122,9 @@ refuse 64 "--steps or --samples is required" train-step --model "$work/model.jso
     --out "$work/out" "$work/train.rec"
 refuse 64 "--out is required" train-step --model "$work/model.json" "$work/train.rec"
 refuse_training 64 "warmup .*not shorter than the run" --warmup 2 "$work/train.rec"
-refuse_training 64 "cooldown-steps 3 is longer" --cooldown-steps 3 "$work/train.rec"
+refuse_training 64 "cooldown-steps is for" --cooldown-steps 3 "$work/train.rec"
+refuse_training 64 "cooldown-steps 3 are longer" --lr-scheduler const-cooldown \
+    --cooldown-steps 3 "$work/train.rec"
 refuse_training 64 "--lr: -1 is not in the range" --lr -1 "$work/train.rec"
 refuse_training 64 "--lr: 'nan' is not a number" --lr nan "$work/train.rec"
 refuse_training 64 "'tpu' is not one of cpu, ref" --device tpu "$work/train.rec"

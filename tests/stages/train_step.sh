@@ -140,7 +140,7 @@ expect 74 "a full disk" sh -c \
 
 # ---- what is trained ----
 
-tiny_model >"$work/model.json"
+tiny_model | sed "s/\"layers\": 1/\"layers\": 2/g" >"$work/model.json"
 scene-shards -q --count 60 --test-count 2 --size 16 --shard-size 100 --out "$work/scenes"
 shards=$work/scenes/train/0.tar.zst
 shard-reader -q "$shards" | tokenize -q --learn 600 >"$work/vocab.txt.gz" 2>/dev/null
@@ -169,7 +169,7 @@ expect 0 "no learning" train still --lr 0
 expect 0 "both towers locked" train locked --lock-image --lock-text \
     --lock-text-freeze-layer-norm
 expect 0 "the image tower locked" train image --lock-image
-expect 0 "all groups unlocked" train unlocked --lock-image --lock-image-unlocked-groups 3 \
+expect 0 "all groups unlocked" train unlocked --lock-image --lock-image-unlocked-groups 4 \
     --lock-text --lock-text-unlocked-layers 99
 check "of a locked model the logit scale alone moves" [ "$(differs locked still)" -le 4 ]
 check "it does" [ "$(differs locked still)" -gt 0 ]
@@ -229,6 +229,26 @@ expect 0 "--image-resize-mode" train squash --image-resize-mode squash
 check "is in the checkpoint" \
     grep -q '"resize_mode": *"squash"' "$work/squash/step-00000004/open_clip_config.json"
 
+# ---- what goes wrong on the way ----
+
+expect 74 "metrics that nobody can read" sh -c "train-step -q --model '$work/model.json' \
+    --batch-size 16 --steps 4 --warmup 0 --log-every-n-steps 2 --out '$work/deaf' \
+    '$work/plain.rec' >/dev/full"
+check "are no reason to lose the steps" rec check -q "$work/deaf/step-00000002"
+expect 74 "nor are metrics that nobody wants" sh -c "{ train-step -q --model '$work/model.json' \
+    --batch-size 16 --steps 4 --warmup 0 --log-every-n-steps 2 --out '$work/unheard' \
+    '$work/plain.rec'; echo \$? >'$work/status'; } | true; exit \$(cat '$work/status')"
+check "they are saved, too" rec check -q "$work/unheard/step-00000002"
+expect 74 "a file as large as it may be" sh -c "ulimit -f 16; train-step -q \
+    --model '$work/model.json' --batch-size 16 --steps 4 --warmup 0 --out '$work/large' \
+    '$work/plain.rec'"
+check "leaves nothing behind" [ -z "$(ls "$work/large")" ]
+stream | rec head -n 40 >"$work/odd.rec"
+stream --size 24 | rec head -n 16 >>"$work/odd.rec"
+expect 65 "an image that does not fit" train-step -q --model "$work/model.json" --batch-size 16 \
+    --steps 99 --warmup 0 --out "$work/odd" "$work/odd.rec"
+check "neither" sh -c "rec check -q '$work'/odd/step-*"
+
 # ---- what the stream says about its images ----
 
 stream --mean 0.5,0.4,0.3 --std 0.2,0.3,0.25 >"$work/plain.rec"
@@ -244,6 +264,8 @@ said "image-mean is 0.5,0.5,0.5, the stream's image.mean is 0.5,0.4,0.3"
 expect 65 "another deviation by option" train other2 --image-std 0.5,0.5,0.5
 said "image-std is 0.5,0.5,0.5, the stream's image.std is 0.2,0.3,0.25"
 stream --mean 0.1,0.1,0.1 --std 0.2,0.3,0.25 >"$work/plain.rec"
+expect 65 "another mean on resuming" train told --resume
+said "mean is 0.1,0.1,0.1, the checkpoint was made with 0.5,0.4,0.3"
 expect 65 "another mean by --init" train-step -q --init "$work/told" --batch-size 16 --steps 2 \
     --warmup 0 -j 1 --out "$work/tuned" "$work/plain.rec"
 said "image mean is 0.5,0.4,0.3, the stream's image.mean is 0.1,0.1,0.1"
