@@ -140,7 +140,7 @@ $(gpu_programs): $(library)
 	$(link) -Wl,--as-needed -Wl,-rpath,'$$ORIGIN/lib:$(cuda_home)/lib64' -o $@ \
 	    $(filter %.o,$^) $(library) $(libs) $(cuda_libs)
 
-emulated_sources := $(filter-out kernels/cuda/cuda_matmul.cu kernels/cuda/cuda_graph.cu,$(cuda_sources)) \
+emulated_sources := $(filter-out $(patsubst %,kernels/cuda/cuda_%.cu,matmul blas timing graph),$(cuda_sources)) \
                     $(filter-out tests/emulator/test_%,$(wildcard tests/emulator/*.cc))
 emulated_objects := $(emulated_sources:%=$(build)/obj/emulated/%.o) \
                     $(build)/obj/tests/emulator/backend_checks.o

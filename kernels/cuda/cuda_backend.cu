@@ -1,35 +1,19 @@
-/* Fills struct kernels with the CUDA operations: memory, one stream, scratch, errors. */
+/* Fills struct kernels with the CUDA operations: one stream, and the first failure on it. */
 #include "kernels/cuda/cuda_backend.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "kernels/cuda/cuda_matmul.h"
+#include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/launch.h"
-
-enum { staging_pieces = 2 };
-static const size_t staging_bytes = 8 * 1024 * 1024;
-
-/* Page-locked memory through which uploads go, on a stream of their own: while one piece is on
- * its way to the device, the processor fills the other. */
-struct staging {
-    cudaStream_t stream;
-    void *piece[staging_pieces];
-    cudaEvent_t left[staging_pieces]; /* the piece's last copy has been made */
-    cudaEvent_t reached;              /* what was asked for before an upload is done */
-    cudaEvent_t arrived;              /* an upload is */
-    unsigned next;                    /* piece */
-};
 
 struct cuda {
     struct kernels kernels; /* first, so that k points to the whole */
     struct cuda_queue queue;
     cudaStream_t stream;
-    struct staging staging;
+    struct cuda_memory memory;
     struct cuda_matmul *matmuls;
-    void *scratch; /* of one operation at a time; grows to the largest ever needed */
-    size_t scratch_bytes;
     double *sum; /* one double on the device */
     struct error failure; /* the first since the last check; status 0 where there is none */
 };
@@ -57,47 +41,35 @@ const struct cuda_queue *cuda_backend_queue(const struct kernels *k)
 
 /* ---- failures ---- */
 
-/* Remembers what a call of the runtime says, unless an earlier failure is still unread. */
-static bool succeeded(struct cuda *cuda, cudaError_t result, const char *what)
+/* Remembers a failure, unless an earlier one is still unread. */
+static void failed(struct cuda *cuda, const struct error *error)
 {
-    if (result == cudaSuccess)
-        return true;
     if (cuda->failure.status == STATUS_OK)
-        error_set(&cuda->failure, STATUS_SYSTEM, "%s on the device: %s", what,
-                  cudaGetErrorString(result));
-    return false;
+        cuda->failure = *error;
+}
+
+/* What a call of the runtime says. */
+static void answered(struct cuda *cuda, cudaError_t result, const char *what)
+{
+    struct error error;
+    if (result == cudaSuccess)
+        return;
+    error_set(&error, STATUS_SYSTEM, "%s on the device: %s", what, cudaGetErrorString(result));
+    failed(cuda, &error);
 }
 
 /* After each operation: a launch that was refused. */
 static void launched(struct kernels *k, const char *what)
 {
-    succeeded(cuda_of(k), cudaGetLastError(), what);
+    answered(cuda_of(k), cudaGetLastError(), what);
 }
 
 static void refused(struct kernels *k, const char *what, size_t size)
 {
-    struct cuda *cuda = cuda_of(k);
-    if (cuda->failure.status == STATUS_OK)
-        error_set(&cuda->failure, STATUS_UNAVAILABLE,
-                  "%s: the cuda backend has no kernel for %zu", what, size);
-}
-
-/* What an open that failed half-way has not made is NULL. */
-static void staging_close(struct staging *s)
-{
-    if (s->stream != NULL)
-        cudaStreamSynchronize(s->stream);
-    for (unsigned i = 0; i < staging_pieces; i++) {
-        if (s->left[i] != NULL)
-            cudaEventDestroy(s->left[i]);
-        cudaFreeHost(s->piece[i]);
-    }
-    if (s->reached != NULL)
-        cudaEventDestroy(s->reached);
-    if (s->arrived != NULL)
-        cudaEventDestroy(s->arrived);
-    if (s->stream != NULL)
-        cudaStreamDestroy(s->stream);
+    struct error error;
+    error_set(&error, STATUS_UNAVAILABLE, "%s: the cuda backend has no kernel for %zu", what,
+              size);
+    failed(cuda_of(k), &error);
 }
 
 static void cuda_close(struct kernels *k)
@@ -105,9 +77,8 @@ static void cuda_close(struct kernels *k)
     struct cuda *cuda = cuda_of(k);
     if (cuda->stream != NULL)
         cudaStreamSynchronize(cuda->stream);
-    staging_close(&cuda->staging);
+    cuda_memory_close(&cuda->memory);
     cuda_matmul_close(cuda->matmuls);
-    cudaFree(cuda->scratch);
     cudaFree(cuda->sum);
     if (cuda->stream != NULL)
         cudaStreamDestroy(cuda->stream);
@@ -123,7 +94,7 @@ static bool cuda_idle(struct kernels *k)
 static enum status cuda_check(struct kernels *k, struct error *error)
 {
     struct cuda *cuda = cuda_of(k);
-    succeeded(cuda, cudaStreamSynchronize(cuda->stream), "an operation");
+    answered(cuda, cudaStreamSynchronize(cuda->stream), "an operation");
     const enum status status = cuda->failure.status;
     if (status != STATUS_OK)
         *error = cuda->failure;
@@ -133,91 +104,44 @@ static enum status cuda_check(struct kernels *k, struct error *error)
 
 /* ---- memory ---- */
 
-static void *cuda_allocate(struct kernels *k, size_t bytes)
+static void *allocate(struct kernels *k, size_t bytes)
 {
-    void *memory = NULL;
     (void)k;
-    if (cudaMalloc(&memory, bytes == 0 ? 1 : bytes) == cudaSuccess)
-        return memory;
-    (void)cudaGetLastError(); /* the caller knows; it is no failure of the next operation */
-    return NULL;
+    return cuda_memory_allocate(bytes);
 }
 
-static void cuda_release(struct kernels *k, void *memory)
+static void release(struct kernels *k, void *memory)
 {
-    succeeded(cuda_of(k), cudaFree(memory), "freeing memory");
+    answered(cuda_of(k), cudaFree(memory), "freeing memory");
 }
 
-/* Operations asked for before may still read what is overwritten, and those asked for after
- * must find it: an event each way between the two streams. */
-static cudaError_t upload_pieces(struct cuda *cuda, uint8_t *to, const uint8_t *from,
-                                 size_t bytes)
-{
-    struct staging *s = &cuda->staging;
-    cudaError_t result = cudaEventRecord(s->reached, cuda->stream);
-    if (result == cudaSuccess)
-        result = cudaStreamWaitEvent(s->stream, s->reached, 0);
-    for (size_t at = 0; at < bytes && result == cudaSuccess; at += staging_bytes) {
-        const size_t left = bytes - at, size = left < staging_bytes ? left : staging_bytes;
-        const unsigned i = s->next++ % staging_pieces;
-        result = cudaEventSynchronize(s->left[i]);
-        if (result != cudaSuccess)
-            break;
-        memcpy(s->piece[i], from + at, size);
-        result = cudaMemcpyAsync(to + at, s->piece[i], size, cudaMemcpyHostToDevice, s->stream);
-        if (result == cudaSuccess)
-            result = cudaEventRecord(s->left[i], s->stream);
-    }
-    if (result == cudaSuccess)
-        result = cudaEventRecord(s->arrived, s->stream);
-    if (result == cudaSuccess)
-        result = cudaStreamWaitEvent(cuda->stream, s->arrived, 0);
-    return result;
-}
-
-static void cuda_upload(struct kernels *k, void *to_device, const void *from_host, size_t bytes)
+static void upload(struct kernels *k, void *to_device, const void *from_host, size_t bytes)
 {
     struct cuda *cuda = cuda_of(k);
-    if (bytes > 0)
-        succeeded(cuda, upload_pieces(cuda, (uint8_t *)to_device, (const uint8_t *)from_host,
-                                      bytes), "a copy");
+    answered(cuda, cuda_memory_upload(&cuda->memory, to_device, from_host, bytes), "a copy");
 }
 
-static void cuda_download(struct kernels *k, void *to_host, const void *from_device,
-                          size_t bytes)
+static void download(struct kernels *k, void *to_host, const void *from_device, size_t bytes)
 {
     struct cuda *cuda = cuda_of(k);
-    if (bytes > 0 &&
-        succeeded(cuda, cudaMemcpyAsync(to_host, from_device, bytes, cudaMemcpyDeviceToHost,
-                                        cuda->stream), "a copy"))
-        succeeded(cuda, cudaStreamSynchronize(cuda->stream), "a copy");
+    answered(cuda, cuda_memory_download(&cuda->memory, to_host, from_device, bytes), "a copy");
 }
 
-static void cuda_zero(struct kernels *k, void *memory, size_t bytes)
+static void zero(struct kernels *k, void *memory, size_t bytes)
 {
     struct cuda *cuda = cuda_of(k);
-    if (bytes > 0)
-        succeeded(cuda, cudaMemsetAsync(memory, 0, bytes, cuda->stream), "zeroing");
+    answered(cuda, cuda_memory_zero(&cuda->memory, memory, bytes), "zeroing");
 }
 
-/* Scratch of count * element_bytes, valid until the next call; NULL, remembered as a failure,
- * where memory is refused. cudaFree waits for what still uses the old piece. */
+/* NULL, remembered as a failure, where memory is refused. */
 static void *scratch(struct kernels *k, size_t count, size_t element_bytes)
 {
     struct cuda *cuda = cuda_of(k);
-    size_t bytes;
-    if (__builtin_mul_overflow(count, element_bytes, &bytes))
-        bytes = SIZE_MAX;
-    if (bytes <= cuda->scratch_bytes && cuda->scratch != NULL)
-        return cuda->scratch;
-    cudaFree(cuda->scratch);
-    cuda->scratch_bytes = 0;
-    cuda->scratch = cuda_allocate(k, bytes);
-    if (cuda->scratch != NULL)
-        cuda->scratch_bytes = bytes;
-    else if (cuda->failure.status == STATUS_OK)
-        error_memory(&cuda->failure, bytes, "scratch of the cuda backend");
-    return cuda->scratch;
+    struct error error;
+    void *piece = cuda_memory_scratch(&cuda->memory, count, element_bytes, &error);
+    if (piece == NULL)
+        failed(cuda, &error);
+    return piece;
 }
 
 static float *scratch_floats(struct kernels *k, size_t count)
@@ -256,10 +180,8 @@ static void multiply_as(struct kernels *k, enum element type, const struct matmu
         return;
     if (args->inner == 0)
         multiply_nothing(k, type, args);
-    else if (cuda_matmul_run(cuda->matmuls, queue_of(k), type, type, args, &error) !=
-                 STATUS_OK &&
-             cuda->failure.status == STATUS_OK)
-        cuda->failure = error;
+    else if (cuda_matmul_run(cuda->matmuls, queue_of(k), type, type, args, &error) != STATUS_OK)
+        failed(cuda, &error);
     launched(k, "matmul");
 }
 
@@ -584,7 +506,7 @@ static double sum_squares(struct kernels *k, const float *in, size_t n)
         return sum;
     cuda_sum_squares(queue_of(k), cuda_of(k)->sum, in, n, s);
     launched(k, "sum_squares");
-    cuda_download(k, &sum, cuda_of(k)->sum, sizeof sum);
+    download(k, &sum, cuda_of(k)->sum, sizeof sum);
     return sum;
 }
 
@@ -607,11 +529,11 @@ static void fill_operations(struct kernels *k)
     k->close = cuda_close;
     k->check = cuda_check;
     k->idle = cuda_idle;
-    k->allocate = cuda_allocate;
-    k->release = cuda_release;
-    k->upload = cuda_upload;
-    k->download = cuda_download;
-    k->zero = cuda_zero;
+    k->allocate = allocate;
+    k->release = release;
+    k->upload = upload;
+    k->download = download;
+    k->zero = zero;
     k->round = round_values;
     k->matmul = multiply;
     k->sum_rows = sum_rows;
@@ -644,17 +566,6 @@ static void fill_operations(struct kernels *k)
 
 /* ---- opening ---- */
 
-static cudaError_t staging_open(struct staging *s)
-{
-    cudaError_t result = cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking);
-    cudaEvent_t *const events[] = {&s->left[0], &s->left[1], &s->reached, &s->arrived};
-    for (size_t i = 0; i < sizeof events / sizeof events[0] && result == cudaSuccess; i++)
-        result = cudaEventCreateWithFlags(events[i], cudaEventDisableTiming);
-    for (unsigned i = 0; i < staging_pieces && result == cudaSuccess; i++)
-        result = cudaMallocHost(&s->piece[i], staging_bytes);
-    return result;
-}
-
 static enum status open_device(struct cuda *cuda, struct error *error)
 {
     int count = 0, shared_bytes = 0, major = 0;
@@ -681,7 +592,7 @@ static enum status open_device(struct cuda *cuda, struct error *error)
     if (result == cudaSuccess)
         result = cudaMalloc((void **)&cuda->sum, sizeof *cuda->sum);
     if (result == cudaSuccess)
-        result = staging_open(&cuda->staging);
+        result = cuda_memory_open(&cuda->memory, cuda->stream);
     if (result != cudaSuccess)
         return error_set(error, STATUS_SYSTEM, "cannot start on cuda device 0: %s",
                          cudaGetErrorString(result));

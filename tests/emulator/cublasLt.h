@@ -1,4 +1,4 @@
-/* cublasLt.h - as much of NVIDIA's header as kernels/cuda/cuda_matmul.cu uses, for
+/* cublasLt.h - as much of NVIDIA's header as cuda_matmul.cu and cuda_blas.cu use, for
  * test_cuda_matmul.cc, which has a library behind it that computes on the processor. Numbers
  * of constants are not NVIDIA's. */
 #ifndef TESTS_EMULATOR_CUBLASLT_H
