@@ -6,6 +6,7 @@
  * Memory: the model four times over (parameters, gradients, two moments), a fifth time with
  *       --ema; the activations of one batch; one record. All is taken before the first step.
  * Ends: after --steps; with the stream; by SIGTERM, SIGINT, SIGUSR1 after a checkpoint (75). */
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
@@ -283,10 +284,16 @@ static void finish_step(struct run *run)
                                                      options.out, &error), &error));
     int64_t step = run->trainer.optimizer.step;
     enum status status = STATUS_OK;
+    errno = 0;
     if (step % options.log_every == 0 || trainer_done(&run->trainer))
         status = metrics_print(&run->metrics, &run->trainer, &result, stdout, &error);
+    bool unread = status != STATUS_OK && errno == EPIPE;
     if (status != STATUS_OK || step % options.save_every == 0)
         save(run);
+    if (unread) {
+        signal(SIGPIPE, SIG_DFL);
+        raise(SIGPIPE);
+    }
     stage_check(run->stage, status, &error);
     stage_progress(run->stage, (uint64_t)run->trainer.progress.samples,
                    (uint64_t)run->plan.settings.schedule.steps * run->plan.shape.most);
@@ -404,7 +411,7 @@ int main(int argc, char **argv)
 
     waiting_be_passive(argv);
     stage_begin(&stage, &program, argc, argv);
-    signal(SIGPIPE, SIG_IGN); /* nobody reads the metrics: what was trained is saved first */
+    signal(SIGPIPE, SIG_IGN); /* until what was trained is saved */
     stage_check(&stage, stop_signal_open(&run.signal_fd, &error), &error);
     begin(&run);
     stage_open_input(&stage);

@@ -454,7 +454,8 @@ static void test_nothing_there(void)
     CHECK(checkpoint_open_latest(&c, out, &warning, &error) == STATUS_DATA,
           "an empty checkpoint is not the same as none");
     put_file(path_of(out, "file"), "x", 1);
-    CHECK(checkpoint_open_latest(&c, path_of(out, "file"), &warning, &error) == STATUS_IO,
+    CHECK(checkpoint_open_latest(&c, path_of(out, "file"), &warning, &error) ==
+              STATUS_NO_INPUT,
           "not a directory");
     char *endless = calloc(1, 20000);
     memset(endless, 'x', 19999);
