@@ -198,6 +198,24 @@ check "it is saved" test -s "$averaged"
 check "it is none of the weights" sh -c "! cmp -s '$averaged' '$(weights average)'"
 check "without --ema there is none" test ! -e "$work/plain/step-00000004/${averaged##*/}"
 check "the checkpoint is whole" rec check -q "$work/average/step-00000004"
+
+# embedded NAME DIRECTORY [OPTION]...: the embeddings of a few samples, as text.
+embedded() {
+    file=$work/$1.txt directory=$work/$2
+    shift 2
+    rec head -q -n 4 "$work/plain.rec" | embed -q --model "$directory" "$@" 2>/dev/null |
+        rec dump -q --values 1000 | grep -o '"[a-z]*_embedding":[^a-z"]*' >"$file"
+}
+mkdir "$work/foreign"
+cp "$work/average/step-00000004/open_clip_config.json" "$work/foreign"
+cp "$averaged" "$work/foreign/open_clip_model.safetensors"
+embedded last average
+embedded averaged average --ema
+embedded alone foreign
+check "there are embeddings" [ "$(wc -l <"$work/last.txt")" -eq 8 ]
+check "embed --ema takes the average" cmp "$work/averaged.txt" "$work/alone.txt"
+check "and not the last weights" sh -c "! cmp -s '$work/averaged.txt' '$work/last.txt'"
+expect 66 "an average that is not there" embed -q --model "$work/plain" --ema "$work/plain.rec"
 expect 64 "another average on resuming" train average --ema 0.5 --resume
 said "ema"
 expect 64 "--ema 1" train none --ema 1
