@@ -18,6 +18,14 @@ static const struct {
     {"cuda", cuda_load},
 };
 
+const char *const kernels_device_names[] = {"cpu", "ref", "cuda", "auto", NULL};
+
+const char *const kernels_precision_names[] = {
+    [PRECISION_FP32] = "fp32",
+    [PRECISION_AMP_BF16] = "amp_bf16",
+    NULL,
+};
+
 enum status kernels_open(struct kernels **k, const char *device, enum precision precision,
                          int threads, struct error *error)
 {
@@ -31,21 +39,6 @@ enum status kernels_open(struct kernels **k, const char *device, enum precision 
             return backends[i].open(k, precision, threads, error);
     return error_set(error, STATUS_USAGE, "unknown device '%s', expected auto, cuda, cpu or ref",
                      device);
-}
-
-bool precision_from_name(const char *name, enum precision *precision)
-{
-    static const char *const names[] = {
-        [PRECISION_FP32] = "fp32",
-        [PRECISION_AMP_BF16] = "amp_bf16",
-    };
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (strcmp(name, names[i]) == 0) {
-            *precision = (enum precision)i;
-            return true;
-        }
-    }
-    return false;
 }
 
 void kernels_close(struct kernels *k)

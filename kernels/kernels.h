@@ -230,8 +230,9 @@ struct kernels {
 enum status kernels_open(struct kernels **k, const char *device, enum precision precision,
                          int threads, struct error *error);
 
-/* "fp32" or "amp_bf16"; false where it is neither. */
-bool precision_from_name(const char *name, enum precision *precision);
+/* For command lines, ended by NULL: the devices, cpu first; the precisions, by enum precision. */
+extern const char *const kernels_device_names[];
+extern const char *const kernels_precision_names[];
 
 /* Bytes of one value of an activation. */
 static inline size_t activation_bytes(const struct kernels *k)

@@ -20,8 +20,6 @@
 enum modality { BOTH, IMAGE, TEXT };
 
 static const char *const modality_names[] = {"both", "image", "text", NULL};
-static const char *const device_names[] = {"cpu", "ref", "cuda", "auto", NULL};
-static const char *const precision_names[] = {"fp32", "amp_bf16", NULL}; /* enum precision */
 
 static struct {
     const char *model, *vocab;
@@ -43,9 +41,9 @@ static struct option_spec option_table[] = {
     {.name = "batch-size", .argument = "N", .neutral = true,
      .help = "samples in the model at once", OPTION_INTEGER(&options.batch_size, 1, 65536)},
     {.name = "device", .argument = "NAME", .neutral = true, .help = "backend",
-     OPTION_CHOICE(&options.device, device_names)},
+     OPTION_CHOICE(&options.device, kernels_device_names)},
     {.name = "precision", .argument = "NAME", .help = "arithmetic",
-     OPTION_CHOICE(&options.precision, precision_names)},
+     OPTION_CHOICE(&options.precision, kernels_precision_names)},
     {.name = "threads", .letter = 'j', .argument = "N", .neutral = true,
      .help = "of the cpu backend; 0: one per processor",
      OPTION_INTEGER(&options.threads, 0, 1024)},
@@ -307,7 +305,7 @@ static void begin(struct work *work)
     if (warning.text[0] != '\0')
         stage_warn(work->stage, "%s", warning.text);
     stage_check(work->stage,
-                kernels_open(&work->kernels, device_names[options.device],
+                kernels_open(&work->kernels, kernels_device_names[options.device],
                              (enum precision)options.precision, (int)options.threads, &error),
                 &error);
     if (options.ema)

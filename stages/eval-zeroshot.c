@@ -24,8 +24,6 @@ enum { LIST_LIMIT = 16 << 20, SUBSETS_MAX = 16, BATCH = 64 };
 enum { TEXT_AS_TRAINED, TEXT_CUT, TEXT_BY_SYNTAX };
 
 static const char *const text_names[] = {"trained", "truncate", "syntax", NULL};
-static const char *const device_names[] = {"cpu", "ref", "cuda", "auto", NULL};
-static const char *const precision_names[] = {"fp32", "amp_bf16", NULL}; /* enum precision */
 
 static struct {
     const char *model, *dataset, *name, *subset, *vocab;
@@ -55,9 +53,9 @@ static struct option_spec option_table[] = {
     {.name = "vocab", .argument = "FILE", .help = "in place of the checkpoint's vocabulary",
      OPTION_TEXT(&options.vocab)},
     {.name = "device", .argument = "NAME", .neutral = true, .help = "backend",
-     OPTION_CHOICE(&options.device, device_names)},
+     OPTION_CHOICE(&options.device, kernels_device_names)},
     {.name = "precision", .argument = "NAME", .help = "arithmetic",
-     OPTION_CHOICE(&options.precision, precision_names)},
+     OPTION_CHOICE(&options.precision, kernels_precision_names)},
     {.name = "threads", .letter = 'j', .argument = "N", .neutral = true,
      .help = "of the cpu backend; 0: one per processor",
      OPTION_INTEGER(&options.threads, 0, 1024)},
@@ -341,7 +339,7 @@ int main(int argc, char **argv)
     load_dataset(&evaluation);
     open_checkpoint(&evaluation);
     stage_check(&stage,
-                kernels_open(&evaluation.kernels, device_names[options.device],
+                kernels_open(&evaluation.kernels, kernels_device_names[options.device],
                              (enum precision)options.precision, (int)options.threads, &error),
                 &error);
     stage_open_input(&stage);

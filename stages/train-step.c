@@ -83,11 +83,11 @@ static struct option_spec option_table[] = {
     {.name = "lock-text-freeze-layer-norm", .neutral = true, .help = "it always does",
      OPTION_FLAG(&options.lock_text_norms)},
     {.name = "precision", .argument = "NAME", .help = "arithmetic",
-     OPTION_CHOICE(&options.precision, train_precision_names)},
+     OPTION_CHOICE(&options.precision, kernels_precision_names)},
     {.name = "seed", .argument = "N", .help = "of the first parameters",
      OPTION_INTEGER(&options.seed, 0, 0x1p53)},
     {.name = "device", .argument = "NAME", .help = "backend",
-     OPTION_CHOICE(&options.device, train_device_names)},
+     OPTION_CHOICE(&options.device, kernels_device_names)},
     {.name = "threads", .letter = 'j', .argument = "N", .neutral = true,
      .help = "of the cpu backend; 0: one per processor",
      OPTION_INTEGER(&options.threads, 0, 1024)},
@@ -174,7 +174,7 @@ static void begin(struct run *run)
     if (status == STATUS_OK)
         status = run_directory_claim(options.out, options.resume, &run->lock_fd, &error);
     if (status == STATUS_OK)
-        status = kernels_open(&run->kernels, train_device_names[options.device],
+        status = kernels_open(&run->kernels, kernels_device_names[options.device],
                               run->plan.precision, (int)options.threads, &error);
     stage_check(run->stage, status, &error);
 }

@@ -5,8 +5,6 @@
 
 #include "base/number.h"
 
-const char *const train_device_names[] = {"cpu", "ref", "cuda", "auto", NULL};
-const char *const train_precision_names[] = {"fp32", "amp_bf16", NULL};
 const char *const train_position_names[] = {"model", "learnable", "sin_cos_2d", NULL};
 const char *const train_recompute_names[] = {"none", "light", "block", NULL};
 const char *const train_resize_names[] = {"model", "shortest", "squash", "longest", NULL};

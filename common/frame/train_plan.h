@@ -13,9 +13,7 @@
 #include "model/config.h"
 #include "model/trainer.h"
 
-/* Choices, ended by NULL; `precision` and `device` are for kernels_open. */
-extern const char *const train_device_names[];
-extern const char *const train_precision_names[];
+/* Choices, ended by NULL. */
 extern const char *const train_position_names[];
 extern const char *const train_recompute_names[];
 extern const char *const train_resize_names[];
